@@ -1,0 +1,1 @@
+"""Reaching brokers: where one is (`Address`), and pulled reads from it (`Pulls`)."""

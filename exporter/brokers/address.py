@@ -1,0 +1,92 @@
+"""Where one broker is, and how to get in: parsed from a URL, never shown whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from redis.asyncio.connection import parse_url
+
+from exporter.safe.secrets import Secret
+
+SCHEMES: Final = ("redis", "rediss", "unix")
+_OPTIONS: Final = frozenset({
+    "socket_timeout", "socket_connect_timeout",
+    "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname",
+})
+_WANTED: Final = "redis://[user[:password]@]host[:port][/db], rediss://... or unix:///path?db=0"
+
+
+class AddressError(ValueError):
+    """A URL that does not name a Redis. The message never holds the URL itself, as a password may stand in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """One server *and* database. `options` are the other arguments of the URL, for redis-py."""
+
+    scheme: str
+    host: str  # or the path of a unix socket
+    port: int
+    db: int
+    username: str | None = None
+    password: Secret | None = None
+    options: Mapping[str, Any] = MappingProxyType({})
+
+    @property
+    def server(self) -> str:
+        """`host:port`, or the socket's path: what the label `server` shows."""
+        if self.scheme == "unix":
+            return self.host
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.server}/{self.db}"
+
+    def connection_arguments(self) -> dict[str, Any]:
+        """The keyword arguments of the redis-py connection, but for the password."""
+        where = {"path": self.host} if self.scheme == "unix" else {"host": self.host, "port": self.port}
+        return {**where, "db": self.db, "username": self.username, **self.options}
+
+
+def parse_address(url: str, password: Secret | None = None) -> Address:
+    """The address in `url`; `password`, where given, stands for the one of the URL. Raises AddressError."""
+    scheme = url.partition("://")[0]
+    if scheme not in SCHEMES:
+        found = f"a URL of scheme {scheme[:20]!r}" if "://" in url else "no URL"
+        raise AddressError(f"found {found}, wanted {_WANTED}")
+    try:
+        urlsplit(url).port  # noqa: B018  redis-py would leave out a port that it cannot read
+        parts: dict[str, Any] = dict(parse_url(url))
+    except ValueError as error:
+        raise AddressError(f"found a URL that cannot be read ({_without_value(error)}), wanted {_WANTED}") from None
+    _check_database(url, parts)
+    in_url = parts.pop("password", None)
+    parts.pop("connection_class", None)
+    if unknown := parts.keys() - _OPTIONS - {"host", "port", "path", "db", "username"}:
+        raise AddressError(f"found the option {min(unknown)[:40]!r} in the URL, wanted one of {', '.join(sorted(_OPTIONS))}")
+    return Address(
+        scheme=scheme,
+        host=parts.pop("path", "") if scheme == "unix" else parts.pop("host", "localhost"),
+        port=parts.pop("port", 6379),
+        db=int(parts.pop("db", 0)),
+        username=parts.pop("username", None),
+        password=password or (Secret(in_url) if in_url else None),
+        options=MappingProxyType(parts),
+    )
+
+
+def _check_database(url: str, parts: dict[str, Any]) -> None:
+    """redis-py takes `/abc` for database 0: then a typing error would watch the wrong database."""
+    path = urlsplit(url).path.strip("/")
+    if not url.startswith("unix") and path and not path.isdecimal():
+        raise AddressError(f"found the database {path[:20]!r}, wanted a number")
+    if int(parts.get("db", 0)) < 0:
+        raise AddressError("found a negative database, wanted 0 or more")
+
+
+def _without_value(error: ValueError) -> str:
+    return str(error).partition(":")[0].partition("'")[0].strip() or "malformed"

@@ -1,0 +1,304 @@
+"""Every metric family in one table: name, type, HELP, labels. The contract that dashboards, rules and docs hold to.
+
+Run as a module it prints the metrics reference (`docs/metrics.md`).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from prometheus_client.core import Metric
+from prometheus_client.samples import Sample
+
+Kind = Literal["gauge", "counter", "histogram"]
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One metric family. `name` is the name users type: a counter's ends in `_total`."""
+
+    name: str
+    kind: Kind
+    help: str
+    labels: tuple[str, ...] = ()
+
+    def metric(self) -> Metric:
+        """A new, empty metric of this family. Its name lacks `_total`, as prometheus_client wants it."""
+        return Metric(self.name.removesuffix("_total"), self.help, self.kind)
+
+    def sample(self, values: Sequence[str], value: float) -> Sample:
+        """One sample; `values` stand in the order of `labels`."""
+        return Sample(self.name, dict(zip(self.labels, values, strict=True)), value)
+
+
+# The label sets of the design.
+B: Final = ("system", "broker")
+Q: Final = (*B, "queue")
+W: Final = (*B, "worker")
+_REDIS: Final = ("broker", "server")
+
+# -- queues -----------------------------------------------------------------------------------------------------
+
+QUEUE_JOBS = Family(
+    "taskqueue_queue_jobs", "gauge",
+    "Jobs in the queue by state: ready (due, no worker has it), scheduled (due later), reserved (handed to a worker, "
+    "not started), running, paused. A state is absent where the broker cannot know it. ARQ: ZCOUNT of the queue, "
+    "running by its in-progress keys. Celery: LLEN over all priority lists.",
+    (*Q, "state"),
+)
+QUEUE_PRIORITY_JOBS = Family(
+    "taskqueue_queue_priority_jobs", "gauge",
+    "Ready jobs by priority. Celery on Redis: the lowest number is consumed first.",
+    (*Q, "priority"),
+)
+QUEUE_KEPT_RESULTS = Family(
+    "taskqueue_queue_kept_results", "gauge",
+    "Finished jobs whose results are still kept, by state (completed, failed), where the system keeps them.",
+    (*Q, "state"),
+)
+QUEUE_OLDEST_READY = Family(
+    "taskqueue_queue_oldest_ready_timestamp_seconds", "gauge",
+    "When the oldest ready job became due; absent if none is ready or if it cannot be known. ARQ: the job's score. "
+    "Celery: messages carry no send time, so it is the scrape at which the queue's head was first seen, given only "
+    "where the scrape before saw that list empty (right to one scrape interval, never too old).",
+    Q,
+)
+QUEUE_OLDEST_RUNNING = Family(
+    "taskqueue_queue_oldest_running_timestamp_seconds", "gauge",
+    "Since when the longest-running job of the queue runs: its start where that is known, else the first scrape that "
+    "saw it running. Absent if none runs.",
+    Q,
+)
+QUEUE_LAST_PROGRESS = Family(
+    "taskqueue_queue_last_progress_timestamp_seconds", "gauge",
+    "Last evidence that a job left `ready`: the queue's head changed, its depth fell, or it was empty. Starts at the "
+    "first scrape.",
+    Q,
+)
+QUEUE_PAUSED = Family(
+    "taskqueue_queue_paused", "gauge", "1 while the queue is paused, 0 else; only where the system can pause.", Q
+)
+QUEUE_WORKERS = Family(
+    "taskqueue_queue_workers", "gauge",
+    "Live workers that consume the queue; absent unless it can be determined. A worker serves several queues: never "
+    "sum over queue.",
+    Q,
+)
+QUEUE_SLOTS = Family(
+    "taskqueue_queue_slots", "gauge",
+    "Jobs that the live workers of the queue can run at once; absent unless it can be determined. Never sum over "
+    "queue.",
+    Q,
+)
+QUEUE_BUSY_SLOTS = Family(
+    "taskqueue_queue_busy_slots", "gauge",
+    "Slots of the queue's live workers that run a job now; absent unless it can be determined. Never sum over queue.",
+    Q,
+)
+UNACKED_JOBS = Family(
+    "taskqueue_unacked_jobs", "gauge",
+    "Messages delivered to workers and not acknowledged: running, prefetched, or held until their ETA. Celery on "
+    "Redis: HLEN unacked, which all queues of a database share.",
+    B,
+)
+OLDEST_UNACKED = Family(
+    "taskqueue_oldest_unacked_timestamp_seconds", "gauge",
+    "When the oldest unacknowledged message was delivered (the lowest score of unacked_index); absent if none is. "
+    "Past the visibility timeout it is delivered again.",
+    B,
+)
+
+# -- workers ----------------------------------------------------------------------------------------------------
+
+WORKERS = Family(
+    "taskqueue_workers", "gauge", "Live workers of the system; absent unless it can be determined.", B
+)
+WORKER_UP = Family(
+    "taskqueue_worker_up", "gauge", "1 while the worker is alive, 0 once its heartbeat is lost.", W
+)
+WORKER_LAST_HEARTBEAT = Family(
+    "taskqueue_worker_last_heartbeat_timestamp_seconds", "gauge", "When the worker's last heartbeat arrived.", W
+)
+WORKER_SLOTS = Family("taskqueue_worker_slots", "gauge", "Jobs that the worker can run at once.", W)
+WORKER_BUSY_SLOTS = Family("taskqueue_worker_busy_slots", "gauge", "Jobs that the worker runs now.", W)
+WORKER_RESERVED_JOBS = Family(
+    "taskqueue_worker_reserved_jobs", "gauge", "Jobs handed to the worker that it has not started.", W
+)
+WORKER_REGISTERED_TASKS = Family(
+    "taskqueue_worker_registered_tasks", "gauge", "Tasks that the worker knows.", W
+)
+WORKER_INFO = Family("taskqueue_worker_info", "gauge", "Always 1; the worker's software version.", (*W, "version"))
+
+# -- brokers and collectors -------------------------------------------------------------------------------------
+
+BROKER_UP = Family(
+    "taskqueue_broker_up", "gauge",
+    "1 if the broker answered PING within the deadline of this scrape, 0 else.",
+    ("broker",),
+)
+COLLECTOR_SUCCESS = Family(
+    "taskqueue_collector_success", "gauge",
+    "1 if the collector gave everything it should within the deadline of this scrape, 0 else (the log says why).",
+    ("collector", "broker"),
+)
+COLLECTOR_DURATION = Family(
+    "taskqueue_collector_duration_seconds", "gauge",
+    "How long the collector ran; so far, if it still runs. Collectors run side by side: durations do not add up.",
+    ("collector", "broker"),
+)
+
+# -- the exporter about itself ----------------------------------------------------------------------------------
+
+BUILD_INFO = Family(
+    "taskqueue_exporter_build_info", "gauge", "Always 1; version of the exporter and of Python.",
+    ("version", "pythonversion"),
+)
+SERIES = Family("taskqueue_exporter_series", "gauge", "Series in this answer before this one.")
+SERIES_FOLDED = Family(
+    "taskqueue_exporter_series_folded_total", "counter",
+    "Label values beyond a limit of the configuration, counted each time one is folded into __other__ or left out.",
+    ("label",),
+)
+RELOAD_SUCCESSFUL = Family(
+    "taskqueue_exporter_config_last_reload_successful", "gauge",
+    "1 if the last load of the configuration succeeded, 0 if it was refused and the one before stayed.",
+)
+RELOAD_TIMESTAMP = Family(
+    "taskqueue_exporter_config_last_reload_success_timestamp_seconds", "gauge",
+    "When the configuration in use was loaded.",
+)
+
+# -- Redis: redis_exporter's suffixes, base units, our prefix ---------------------------------------------------
+
+REDIS_INFO = Family(
+    "taskqueue_redis_instance_info", "gauge",
+    "Always 1; what the server is (INFO redis_version, redis_mode, role, maxmemory_policy, run_id). On a broker any "
+    "maxmemory_policy but noeviction loses jobs without a sign.",
+    (*_REDIS, "redis_version", "redis_mode", "role", "maxmemory_policy", "run_id"),
+)
+
+
+def _redis(suffix: str, kind: Kind, text: str, labels: tuple[str, ...] = ()) -> Family:
+    return Family(f"taskqueue_redis_{suffix}", kind, text, (*_REDIS, *labels))
+
+
+REDIS_UPTIME = _redis("uptime_in_seconds", "gauge", "Seconds since the server started (INFO uptime_in_seconds).")
+REDIS_LOADING = _redis("loading_dump_file", "gauge", "1 while the server loads its data (INFO loading).")
+
+REDIS_MEMORY_USED = _redis("memory_used_bytes", "gauge", "Bytes allocated for data (INFO used_memory).")
+REDIS_MEMORY_RSS = _redis("memory_used_rss_bytes", "gauge", "Resident memory of the server (INFO used_memory_rss).")
+REDIS_MEMORY_PEAK = _redis("memory_used_peak_bytes", "gauge", "Most bytes ever used (INFO used_memory_peak).")
+REDIS_MEMORY_MAX = _redis("memory_max_bytes", "gauge", "Memory limit, 0 for none (INFO maxmemory).")
+REDIS_FRAGMENTATION = _redis(
+    "mem_fragmentation_ratio", "gauge", "Resident over used memory (INFO mem_fragmentation_ratio)."
+)
+
+REDIS_CLIENTS = _redis("connected_clients", "gauge", "Connected clients (INFO connected_clients).")
+REDIS_CLIENTS_BLOCKED = _redis(
+    "blocked_clients", "gauge", "Clients that wait in a blocking call, as Celery's BRPOP (INFO blocked_clients)."
+)
+REDIS_CLIENTS_MAX = _redis("max_clients", "gauge", "Most clients the server accepts (INFO maxclients).")
+REDIS_CONNECTIONS = _redis(
+    "connections_received_total", "counter", "Connections accepted (INFO total_connections_received)."
+)
+REDIS_CONNECTIONS_REJECTED = _redis(
+    "rejected_connections_total", "counter", "Connections refused at the limit (INFO rejected_connections)."
+)
+
+REDIS_COMMANDS = _redis("commands_processed_total", "counter", "Commands done (INFO total_commands_processed).")
+REDIS_NET_INPUT = _redis("net_input_bytes_total", "counter", "Bytes read (INFO total_net_input_bytes).")
+REDIS_NET_OUTPUT = _redis("net_output_bytes_total", "counter", "Bytes written (INFO total_net_output_bytes).")
+REDIS_HITS = _redis("keyspace_hits_total", "counter", "Look-ups that found a key (INFO keyspace_hits).")
+REDIS_MISSES = _redis("keyspace_misses_total", "counter", "Look-ups that found none (INFO keyspace_misses).")
+REDIS_EXPIRED = _redis("expired_keys_total", "counter", "Keys that expired (INFO expired_keys).")
+REDIS_EVICTED = _redis(
+    "evicted_keys_total", "counter", "Keys evicted for want of memory: lost jobs on a broker (INFO evicted_keys)."
+)
+
+REDIS_RDB_CHANGES = _redis(
+    "rdb_changes_since_last_save", "gauge", "Changes not in the last dump (INFO rdb_changes_since_last_save)."
+)
+REDIS_RDB_SAVED = _redis(
+    "rdb_last_save_timestamp_seconds", "gauge", "When the last dump succeeded (INFO rdb_last_save_time)."
+)
+REDIS_RDB_STATUS = _redis(
+    "rdb_last_bgsave_status", "gauge", "1 if the last dump succeeded, 0 else (INFO rdb_last_bgsave_status)."
+)
+REDIS_AOF_ENABLED = _redis("aof_enabled", "gauge", "1 if the append-only file is on (INFO aof_enabled).")
+REDIS_AOF_WRITE_STATUS = _redis(
+    "aof_last_write_status", "gauge", "1 if the last append succeeded, 0 else (INFO aof_last_write_status)."
+)
+REDIS_AOF_REWRITE_STATUS = _redis(
+    "aof_last_bgrewrite_status", "gauge",
+    "1 if the last rewrite of the append-only file succeeded, 0 else (INFO aof_last_bgrewrite_status).",
+)
+
+REDIS_DB_KEYS = _redis("db_keys", "gauge", "Keys by database (INFO keyspace, keys).", ("db",))
+REDIS_DB_EXPIRING = _redis(
+    "db_keys_expiring", "gauge", "Keys with an expiry by database (INFO keyspace, expires).", ("db",)
+)
+
+# -- the host: node_exporter's units and labels, our prefix -----------------------------------------------------
+
+HOST_CPU = Family(
+    "taskqueue_host_cpu_seconds_total", "counter", "Seconds that each CPU spent in each mode.", ("cpu", "mode")
+)
+HOST_LOAD1 = Family("taskqueue_host_load1", "gauge", "Load average over 1 minute.")
+HOST_LOAD5 = Family("taskqueue_host_load5", "gauge", "Load average over 5 minutes.")
+HOST_LOAD15 = Family("taskqueue_host_load15", "gauge", "Load average over 15 minutes.")
+HOST_BOOT_TIME = Family("taskqueue_host_boot_time_seconds", "gauge", "When the host booted.")
+HOST_MEMORY_TOTAL = Family("taskqueue_host_memory_total_bytes", "gauge", "Physical memory.")
+HOST_MEMORY_AVAILABLE = Family(
+    "taskqueue_host_memory_available_bytes", "gauge", "Memory that can be had without swapping (MemAvailable)."
+)
+HOST_SWAP_TOTAL = Family("taskqueue_host_memory_swap_total_bytes", "gauge", "Swap space.")
+HOST_SWAP_FREE = Family("taskqueue_host_memory_swap_free_bytes", "gauge", "Swap space not in use.")
+
+_DEVICE: Final = ("device",)
+HOST_DISK_READ = Family("taskqueue_host_disk_read_bytes_total", "counter", "Bytes read from the disk.", _DEVICE)
+HOST_DISK_WRITTEN = Family("taskqueue_host_disk_written_bytes_total", "counter", "Bytes written to the disk.", _DEVICE)
+HOST_DISK_READS = Family("taskqueue_host_disk_reads_completed_total", "counter", "Reads completed.", _DEVICE)
+HOST_DISK_WRITES = Family("taskqueue_host_disk_writes_completed_total", "counter", "Writes completed.", _DEVICE)
+HOST_DISK_IO_TIME = Family(
+    "taskqueue_host_disk_io_time_seconds_total", "counter", "Seconds in which the disk had work.", _DEVICE
+)
+HOST_NET_RECEIVED = Family("taskqueue_host_network_receive_bytes_total", "counter", "Bytes received.", _DEVICE)
+HOST_NET_SENT = Family("taskqueue_host_network_transmit_bytes_total", "counter", "Bytes sent.", _DEVICE)
+HOST_NET_RECEIVE_ERRORS = Family(
+    "taskqueue_host_network_receive_errs_total", "counter", "Errors while receiving.", _DEVICE
+)
+HOST_NET_SEND_ERRORS = Family(
+    "taskqueue_host_network_transmit_errs_total", "counter", "Errors while sending.", _DEVICE
+)
+
+_FILESYSTEM: Final = ("device", "mountpoint", "fstype")
+HOST_FILESYSTEM_SIZE = Family("taskqueue_host_filesystem_size_bytes", "gauge", "Size of the file system.", _FILESYSTEM)
+HOST_FILESYSTEM_AVAIL = Family(
+    "taskqueue_host_filesystem_avail_bytes", "gauge", "Bytes free to users other than root.", _FILESYSTEM
+)
+
+
+FAMILIES: Final[dict[str, Family]] = {
+    family.name: family for family in list(globals().values()) if isinstance(family, Family)
+}
+"""Every family by name, in the order of this file, which is the order of `/metrics`."""
+
+
+def reference() -> Iterator[str]:
+    """The metrics reference, line by line, as Markdown."""
+    yield "# Metrics"
+    yield ""
+    yield "Generated from `exporter/catalogue.py` by `make docs`; a test holds the two together."
+    yield ""
+    yield "| family | type | labels | meaning |"
+    yield "|---|---|---|---|"
+    for family in FAMILIES.values():
+        labels = ", ".join(f"`{label}`" for label in family.labels)
+        yield f"| `{family.name}` | {family.kind} | {labels} | {family.help.replace('|', '/')} |"
+
+
+if __name__ == "__main__":
+    sys.stdout.writelines(f"{line}\n" for line in reference())

@@ -1,0 +1,40 @@
+"""What a collector is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import ClassVar
+
+from prometheus_client.core import Metric
+
+from exporter.brokers.pulls import Pulls
+from exporter.catalogue import Family
+
+
+class RedisCollector(ABC):
+    """Reads one broker, beside the queue systems in it. One instance per broker."""
+
+    name: ClassVar[str]
+    section: ClassVar[str]  # its key below a broker in the configuration file
+    families: ClassVar[tuple[Family, ...]]
+    """What it may give; anything else is refused. Every family has the label `broker` first, the broker's name."""
+
+    def __init__(self, broker: str, pulls: Pulls) -> None:
+        self.broker = broker
+        self.pulls = pulls
+
+    @abstractmethod
+    async def collect(self) -> Iterable[Metric]:
+        """Fresh families, or an exception: then its success is 0, and nothing else suffers."""
+
+
+class HostCollector(ABC):
+    """Looks at the machine. Its calls may block for ever (a hung mount), so it runs in a thread of its own."""
+
+    name: ClassVar[str]  # also its key in the configuration file
+    families: ClassVar[tuple[Family, ...]]
+
+    @abstractmethod
+    def collect(self) -> Iterable[Metric]:
+        """Fresh families, or an exception: then its success is 0, and nothing else suffers."""

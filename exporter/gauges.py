@@ -1,0 +1,149 @@
+"""Observations become metric families here, by table. Label text is cleaned and capped on the way."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Final, TypeVar
+
+from prometheus_client.core import Metric
+
+from exporter import catalogue as c
+from exporter.catalogue import Family
+from exporter.model import JobState, Observation, QueueState, WorkerState
+from exporter.safe.limits import Folded, Names
+from exporter.safe.text import OTHER
+
+S = TypeVar("S", QueueState, WorkerState, Observation)
+# What one state gives one family: the values of the labels that stand behind queue or worker, and the number.
+Extract = Callable[[S], Iterable[tuple[tuple[str, ...], float]]]
+
+
+def _one(name: str) -> Callable[[object], Iterable[tuple[tuple[str, ...], float]]]:
+    """A field that holds one number, or None for "cannot be known"."""
+
+    def extract(state: object) -> Iterable[tuple[tuple[str, ...], float]]:
+        value = getattr(state, name)
+        return () if value is None else (((), float(value)),)
+
+    return extract
+
+
+def _by_key(name: str) -> Callable[[object], Iterable[tuple[tuple[str, ...], float]]]:
+    """A field that holds numbers by a label's value."""
+
+    def extract(state: object) -> Iterable[tuple[tuple[str, ...], float]]:
+        by_key: Mapping[object, int] = getattr(state, name)
+        return [((str(key),), float(number)) for key, number in by_key.items()]
+
+    return extract
+
+
+def _live_workers(seen: Observation) -> Iterable[tuple[tuple[str, ...], float]]:
+    return () if seen.workers is None else (((), float(sum(worker.up for worker in seen.workers))),)
+
+
+def _version(worker: WorkerState) -> Iterable[tuple[tuple[str, ...], float]]:
+    return () if worker.version is None else (((worker.version,), 1.0),)
+
+
+QUEUE_GAUGES: Final[tuple[tuple[Family, Extract[QueueState]], ...]] = (
+    (c.QUEUE_JOBS, _by_key("jobs")),
+    (c.QUEUE_PRIORITY_JOBS, _by_key("ready_by_priority")),
+    (c.QUEUE_KEPT_RESULTS, _by_key("kept_results")),
+    (c.QUEUE_OLDEST_READY, _one("oldest_ready")),
+    (c.QUEUE_OLDEST_RUNNING, _one("oldest_running")),
+    (c.QUEUE_LAST_PROGRESS, _one("last_progress")),
+    (c.QUEUE_PAUSED, _one("paused")),
+    (c.QUEUE_WORKERS, _one("workers")),
+    (c.QUEUE_SLOTS, _one("slots")),
+    (c.QUEUE_BUSY_SLOTS, _one("busy_slots")),
+)
+WORKER_GAUGES: Final[tuple[tuple[Family, Extract[WorkerState]], ...]] = (
+    (c.WORKER_UP, _one("up")),
+    (c.WORKER_LAST_HEARTBEAT, _one("last_heartbeat")),
+    (c.WORKER_SLOTS, _one("slots")),
+    (c.WORKER_BUSY_SLOTS, _one("busy_slots")),
+    (c.WORKER_RESERVED_JOBS, _one("reserved_jobs")),
+    (c.WORKER_REGISTERED_TASKS, _one("registered_tasks")),
+    (c.WORKER_INFO, _version),
+)
+SYSTEM_GAUGES: Final[tuple[tuple[Family, Extract[Observation]], ...]] = (
+    (c.UNACKED_JOBS, _one("unacked_jobs")),
+    (c.OLDEST_UNACKED, _one("oldest_unacked")),
+    (c.WORKERS, _live_workers),
+)
+FAMILIES: Final[tuple[Family, ...]] = tuple(row[0] for row in (*QUEUE_GAUGES, *WORKER_GAUGES, *SYSTEM_GAUGES))
+"""Every family that an Observation can fill."""
+
+
+class Gauges:
+    """Turns the Observations of one (system, broker) into families. Keeps which names were let in under the caps.
+
+    Queues beyond the cap are folded into one queue `__other__` that keeps the sums; what cannot be summed (times,
+    workers that serve several queues) is left out. Workers beyond the cap are left out; those gone first.
+    """
+
+    def __init__(self, system: str, broker: str, *, queues: int, workers: int, label_bytes: int) -> None:
+        self._base = (system, broker)
+        self._queues = Names(queues, label_bytes)
+        self._workers = Names(workers, label_bytes)
+        self._values = Names(workers, label_bytes)  # versions and priorities: no more than workers
+
+    def families(self, seen: Observation, folded: Folded) -> list[Metric]:
+        """The families of `seen`; `folded` counts the names beyond a cap, by label."""
+        queues = self._admit_queues(seen.queues, folded)
+        workers = self._admit_workers(seen.workers or (), folded)
+        return [
+            *self._fill(QUEUE_GAUGES, queues),
+            *self._fill(WORKER_GAUGES, workers),
+            *self._fill(SYSTEM_GAUGES, [((), seen)]),
+        ]
+
+    def _fill(
+        self, table: Iterable[tuple[Family, Extract[S]]], states: Iterable[tuple[tuple[str, ...], S]]
+    ) -> Iterator[Metric]:
+        states = list(states)
+        for family, extract in table:
+            metric = family.metric()
+            metric.samples = [
+                family.sample((*self._base, *key, *map(self._values.text, rest)), value)
+                for key, state in states
+                for rest, value in extract(state)
+            ]
+            if metric.samples:
+                yield metric
+
+    def _admit_queues(
+        self, states: Iterable[QueueState], folded: Folded
+    ) -> list[tuple[tuple[str, ...], QueueState]]:
+        by_name = {self._queues.text(state.queue): state for state in states}
+        admitted = self._queues.admit(by_name)
+        rest = [state for name, state in by_name.items() if name not in admitted]
+        kept = [((name,), state) for name, state in by_name.items() if name in admitted]
+        if rest:
+            folded["queue"] += len(rest)
+            kept.append(((OTHER,), _sum_of(rest)))
+        return kept
+
+    def _admit_workers(
+        self, states: Iterable[WorkerState], folded: Folded
+    ) -> list[tuple[tuple[str, ...], WorkerState]]:
+        by_name = {self._workers.text(state.worker): state for state in states}
+        alive = [name for name, state in by_name.items() if state.up]
+        gone = [name for name, state in by_name.items() if not state.up]
+        admitted = self._workers.admit(alive, gone)
+        folded["worker"] += len(by_name) - len(admitted)
+        return [((name,), by_name[name]) for name in by_name if name in admitted]
+
+
+def _sum_of(states: Iterable[QueueState]) -> QueueState:
+    """One queue that holds the jobs of `states`: counts add up, times and workers do not."""
+    jobs: Counter[JobState] = Counter()
+    ready_by_priority: Counter[int] = Counter()
+    kept_results: Counter[str] = Counter()
+    for state in states:  # update(), as `+` would lose the explicit zeros
+        jobs.update(state.jobs)
+        ready_by_priority.update(state.ready_by_priority)
+        kept_results.update(state.kept_results)
+    return QueueState(OTHER, jobs, ready_by_priority, kept_results)
