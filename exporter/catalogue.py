@@ -43,37 +43,43 @@ _REDIS: Final = ("broker", "server")
 # -- queues -----------------------------------------------------------------------------------------------------
 
 QUEUE_JOBS = Family(
-    "taskqueue_queue_jobs", "gauge",
+    "taskqueue_queue_jobs",
+    "gauge",
     "Jobs in the queue by state: ready (due, no worker has it), scheduled (due later), reserved (handed to a worker, "
     "not started), running, paused. A state is absent where the broker cannot know it. ARQ: ZCOUNT of the queue, "
     "running by its in-progress keys. Celery: LLEN over all priority lists.",
     (*Q, "state"),
 )
 QUEUE_PRIORITY_JOBS = Family(
-    "taskqueue_queue_priority_jobs", "gauge",
+    "taskqueue_queue_priority_jobs",
+    "gauge",
     "Ready jobs by priority. Celery on Redis: the lowest number is consumed first.",
     (*Q, "priority"),
 )
 QUEUE_KEPT_RESULTS = Family(
-    "taskqueue_queue_kept_results", "gauge",
+    "taskqueue_queue_kept_results",
+    "gauge",
     "Finished jobs whose results are still kept, by state (completed, failed), where the system keeps them.",
     (*Q, "state"),
 )
 QUEUE_OLDEST_READY = Family(
-    "taskqueue_queue_oldest_ready_timestamp_seconds", "gauge",
+    "taskqueue_queue_oldest_ready_timestamp_seconds",
+    "gauge",
     "When the oldest ready job became due; absent if none is ready or if it cannot be known. ARQ: the job's score. "
     "Celery: messages carry no send time, so it is the scrape at which the queue's head was first seen, given only "
     "where the scrape before saw that list empty (right to one scrape interval, never too old).",
     Q,
 )
 QUEUE_OLDEST_RUNNING = Family(
-    "taskqueue_queue_oldest_running_timestamp_seconds", "gauge",
+    "taskqueue_queue_oldest_running_timestamp_seconds",
+    "gauge",
     "Since when the longest-running job of the queue runs: its start where that is known, else the first scrape that "
     "saw it running. Absent if none runs.",
     Q,
 )
 QUEUE_LAST_PROGRESS = Family(
-    "taskqueue_queue_last_progress_timestamp_seconds", "gauge",
+    "taskqueue_queue_last_progress_timestamp_seconds",
+    "gauge",
     "Last evidence that a job left `ready`: the queue's head changed, its depth fell, or it was empty. Starts at the "
     "first scrape.",
     Q,
@@ -82,30 +88,35 @@ QUEUE_PAUSED = Family(
     "taskqueue_queue_paused", "gauge", "1 while the queue is paused, 0 else; only where the system can pause.", Q
 )
 QUEUE_WORKERS = Family(
-    "taskqueue_queue_workers", "gauge",
+    "taskqueue_queue_workers",
+    "gauge",
     "Live workers that consume the queue; absent unless it can be determined. A worker serves several queues: never "
     "sum over queue.",
     Q,
 )
 QUEUE_SLOTS = Family(
-    "taskqueue_queue_slots", "gauge",
+    "taskqueue_queue_slots",
+    "gauge",
     "Jobs that the live workers of the queue can run at once; absent unless it can be determined. Never sum over "
     "queue.",
     Q,
 )
 QUEUE_BUSY_SLOTS = Family(
-    "taskqueue_queue_busy_slots", "gauge",
+    "taskqueue_queue_busy_slots",
+    "gauge",
     "Slots of the queue's live workers that run a job now; absent unless it can be determined. Never sum over queue.",
     Q,
 )
 UNACKED_JOBS = Family(
-    "taskqueue_unacked_jobs", "gauge",
+    "taskqueue_unacked_jobs",
+    "gauge",
     "Messages delivered to workers and not acknowledged: running, prefetched, or held until their ETA. Celery on "
     "Redis: HLEN unacked, which all queues of a database share.",
     B,
 )
 OLDEST_UNACKED = Family(
-    "taskqueue_oldest_unacked_timestamp_seconds", "gauge",
+    "taskqueue_oldest_unacked_timestamp_seconds",
+    "gauge",
     "When the oldest unacknowledged message was delivered (the lowest score of unacked_index); absent if none is. "
     "Past the visibility timeout it is delivered again.",
     B,
@@ -113,12 +124,8 @@ OLDEST_UNACKED = Family(
 
 # -- workers ----------------------------------------------------------------------------------------------------
 
-WORKERS = Family(
-    "taskqueue_workers", "gauge", "Live workers of the system; absent unless it can be determined.", B
-)
-WORKER_UP = Family(
-    "taskqueue_worker_up", "gauge", "1 while the worker is alive, 0 once its heartbeat is lost.", W
-)
+WORKERS = Family("taskqueue_workers", "gauge", "Live workers of the system; absent unless it can be determined.", B)
+WORKER_UP = Family("taskqueue_worker_up", "gauge", "1 while the worker is alive, 0 once its heartbeat is lost.", W)
 WORKER_LAST_HEARTBEAT = Family(
     "taskqueue_worker_last_heartbeat_timestamp_seconds", "gauge", "When the worker's last heartbeat arrived.", W
 )
@@ -127,25 +134,26 @@ WORKER_BUSY_SLOTS = Family("taskqueue_worker_busy_slots", "gauge", "Jobs that th
 WORKER_RESERVED_JOBS = Family(
     "taskqueue_worker_reserved_jobs", "gauge", "Jobs handed to the worker that it has not started.", W
 )
-WORKER_REGISTERED_TASKS = Family(
-    "taskqueue_worker_registered_tasks", "gauge", "Tasks that the worker knows.", W
-)
+WORKER_REGISTERED_TASKS = Family("taskqueue_worker_registered_tasks", "gauge", "Tasks that the worker knows.", W)
 WORKER_INFO = Family("taskqueue_worker_info", "gauge", "Always 1; the worker's software version.", (*W, "version"))
 
 # -- brokers and collectors -------------------------------------------------------------------------------------
 
 BROKER_UP = Family(
-    "taskqueue_broker_up", "gauge",
+    "taskqueue_broker_up",
+    "gauge",
     "1 if the broker answered PING within the deadline of this scrape, 0 else.",
     ("broker",),
 )
 COLLECTOR_SUCCESS = Family(
-    "taskqueue_collector_success", "gauge",
+    "taskqueue_collector_success",
+    "gauge",
     "1 if the collector gave everything it should within the deadline of this scrape, 0 else (the log says why).",
     ("collector", "broker"),
 )
 COLLECTOR_DURATION = Family(
-    "taskqueue_collector_duration_seconds", "gauge",
+    "taskqueue_collector_duration_seconds",
+    "gauge",
     "How long the collector ran; so far, if it still runs. Collectors run side by side: durations do not add up.",
     ("collector", "broker"),
 )
@@ -153,28 +161,34 @@ COLLECTOR_DURATION = Family(
 # -- the exporter about itself ----------------------------------------------------------------------------------
 
 BUILD_INFO = Family(
-    "taskqueue_exporter_build_info", "gauge", "Always 1; version of the exporter and of Python.",
+    "taskqueue_exporter_build_info",
+    "gauge",
+    "Always 1; version of the exporter and of Python.",
     ("version", "pythonversion"),
 )
 SERIES = Family("taskqueue_exporter_series", "gauge", "Series in this answer before this one.")
 SERIES_FOLDED = Family(
-    "taskqueue_exporter_series_folded_total", "counter",
+    "taskqueue_exporter_series_folded_total",
+    "counter",
     "Label values beyond a limit of the configuration, counted each time one is folded into __other__ or left out.",
     ("label",),
 )
 RELOAD_SUCCESSFUL = Family(
-    "taskqueue_exporter_config_last_reload_successful", "gauge",
+    "taskqueue_exporter_config_last_reload_successful",
+    "gauge",
     "1 if the last load of the configuration succeeded, 0 if it was refused and the one before stayed.",
 )
 RELOAD_TIMESTAMP = Family(
-    "taskqueue_exporter_config_last_reload_success_timestamp_seconds", "gauge",
+    "taskqueue_exporter_config_last_reload_success_timestamp_seconds",
+    "gauge",
     "When the configuration in use was loaded.",
 )
 
 # -- Redis: redis_exporter's suffixes, base units, our prefix ---------------------------------------------------
 
 REDIS_INFO = Family(
-    "taskqueue_redis_instance_info", "gauge",
+    "taskqueue_redis_instance_info",
+    "gauge",
     "Always 1; what the server is (INFO redis_version, redis_mode, role, maxmemory_policy, run_id). On a broker any "
     "maxmemory_policy but noeviction loses jobs without a sign.",
     (*_REDIS, "redis_version", "redis_mode", "role", "maxmemory_policy", "run_id"),
@@ -232,7 +246,8 @@ REDIS_AOF_WRITE_STATUS = _redis(
     "aof_last_write_status", "gauge", "1 if the last append succeeded, 0 else (INFO aof_last_write_status)."
 )
 REDIS_AOF_REWRITE_STATUS = _redis(
-    "aof_last_bgrewrite_status", "gauge",
+    "aof_last_bgrewrite_status",
+    "gauge",
     "1 if the last rewrite of the append-only file succeeded, 0 else (INFO aof_last_bgrewrite_status).",
 )
 
@@ -270,9 +285,7 @@ HOST_NET_SENT = Family("taskqueue_host_network_transmit_bytes_total", "counter",
 HOST_NET_RECEIVE_ERRORS = Family(
     "taskqueue_host_network_receive_errs_total", "counter", "Errors while receiving.", _DEVICE
 )
-HOST_NET_SEND_ERRORS = Family(
-    "taskqueue_host_network_transmit_errs_total", "counter", "Errors while sending.", _DEVICE
-)
+HOST_NET_SEND_ERRORS = Family("taskqueue_host_network_transmit_errs_total", "counter", "Errors while sending.", _DEVICE)
 
 _FILESYSTEM: Final = ("device", "mountpoint", "fstype")
 HOST_FILESYSTEM_SIZE = Family("taskqueue_host_filesystem_size_bytes", "gauge", "Size of the file system.", _FILESYSTEM)

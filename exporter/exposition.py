@@ -15,7 +15,7 @@ from typing import Final
 
 from prometheus_client.core import Metric
 from prometheus_client.samples import Exemplar, Sample
-from prometheus_client.utils import floatToGoString
+from prometheus_client.utils import floatToGoString as _untyped_go_string
 
 SLICE_LINES: Final = 2_000
 """Lines between two breaths of the loop: about 3 ms of work."""
@@ -229,9 +229,14 @@ def _compose_prefix(kind: str, name: str, labels: Mapping[str, str]) -> str:
     if not labels:
         return f"{name} "
     if kind in _HISTOGRAMS and "le" in labels:
-        labels = {**labels, "le": floatToGoString(labels["le"])}  # `60` and `60.0` would be two series
+        labels = {**labels, "le": _go_string(labels["le"])}  # `60` and `60.0` would be two series
     text = ",".join([f'{key}="{_escape(value)}"' for key, value in sorted(labels.items())])
     return f"{name}{{{text}}} "
+
+
+def _go_string(value: float | str) -> str:
+    """A number as Go's strconv prints it."""
+    return str(_untyped_go_string(value))  # type: ignore[no-untyped-call]
 
 
 def _escape(text: str) -> str:
@@ -241,10 +246,10 @@ def _escape(text: str) -> str:
 def _number(value: float) -> str:
     """`value` as Go prints it. Where Python's repr is the same, it is taken: this runs for every series."""
     value = float(value)
-    return repr(value) if -1e6 < value < 1e6 else floatToGoString(value)
+    return repr(value) if -1e6 < value < 1e6 else _go_string(value)
 
 
 def _exemplar(exemplar: Exemplar) -> str:
     labels = ",".join([f'{key}="{_escape(value)}"' for key, value in sorted(exemplar.labels.items())])
     timestamp = "" if exemplar.timestamp is None else f" {exemplar.timestamp}"
-    return f" # {{{labels}}} {floatToGoString(exemplar.value)}{timestamp}"
+    return f" # {{{labels}}} {_go_string(exemplar.value)}{timestamp}"

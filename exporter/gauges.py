@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, TypeVar
 
 from prometheus_client.core import Metric
@@ -14,7 +14,7 @@ from exporter.model import JobState, Observation, QueueState, WorkerState
 from exporter.safe.limits import Folded, Names
 from exporter.safe.text import OTHER
 
-S = TypeVar("S", QueueState, WorkerState, Observation)
+S = TypeVar("S")
 # What one state gives one family: the values of the labels that stand behind queue or worker, and the number.
 Extract = Callable[[S], Iterable[tuple[tuple[str, ...], float]]]
 
@@ -101,34 +101,32 @@ class Gauges:
         ]
 
     def _fill(
-        self, table: Iterable[tuple[Family, Extract[S]]], states: Iterable[tuple[tuple[str, ...], S]]
+        self, table: Iterable[tuple[Family, Extract[S]]], states: Sequence[tuple[tuple[str, ...], S]]
     ) -> Iterator[Metric]:
-        states = list(states)
         for family, extract in table:
             metric = family.metric()
-            metric.samples = [
-                family.sample((*self._base, *key, *map(self._values.text, rest)), value)
-                for key, state in states
-                for rest, value in extract(state)
-            ]
+            for key, state in states:
+                for rest, value in extract(state):
+                    labels = [*self._base, *key, *map(self._values.text, rest)]
+                    metric.samples.append(family.sample(labels, value))
             if metric.samples:
                 yield metric
 
     def _admit_queues(
         self, states: Iterable[QueueState], folded: Folded
-    ) -> list[tuple[tuple[str, ...], QueueState]]:
+    ) -> Sequence[tuple[tuple[str, ...], QueueState]]:
         by_name = {self._queues.text(state.queue): state for state in states}
         admitted = self._queues.admit(by_name)
         rest = [state for name, state in by_name.items() if name not in admitted]
         kept = [((name,), state) for name, state in by_name.items() if name in admitted]
         if rest:
             folded["queue"] += len(rest)
-            kept.append(((OTHER,), _sum_of(rest)))
+            return [*kept, ((OTHER,), _sum_of(rest))]
         return kept
 
     def _admit_workers(
         self, states: Iterable[WorkerState], folded: Folded
-    ) -> list[tuple[tuple[str, ...], WorkerState]]:
+    ) -> Sequence[tuple[tuple[str, ...], WorkerState]]:
         by_name = {self._workers.text(state.worker): state for state in states}
         alive = [name for name, state in by_name.items() if state.up]
         gone = [name for name, state in by_name.items() if not state.up]

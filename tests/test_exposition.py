@@ -231,8 +231,16 @@ def test_format_by_negotiation(accept: str, form: Format) -> None:
 
 @pytest.mark.parametrize(
     ("header", "wanted"),
-    [("", False), ("gzip", True), ("deflate, gzip;q=1.0, *;q=0.5", True), ("gzip;q=0", False), ("*", True),
-     ("br", False), ("*;q=0", False), ("gzip;q=0, *", False)],
+    [
+        ("", False),
+        ("gzip", True),
+        ("deflate, gzip;q=1.0, *;q=0.5", True),
+        ("gzip;q=0", False),
+        ("*", True),
+        ("br", False),
+        ("*;q=0", False),
+        ("gzip;q=0, *", False),
+    ],
 )
 def test_gzip_by_negotiation(header: str, wanted: bool) -> None:
     assert accepts_gzip(header) is wanted

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -13,10 +12,17 @@ from redis.asyncio.connection import parse_url
 from exporter.safe.secrets import Secret
 
 SCHEMES: Final = ("redis", "rediss", "unix")
-_OPTIONS: Final = frozenset({
-    "socket_timeout", "socket_connect_timeout",
-    "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname",
-})
+_OPTIONS: Final = frozenset(
+    {
+        "socket_timeout",
+        "socket_connect_timeout",
+        "ssl_ca_certs",
+        "ssl_certfile",
+        "ssl_keyfile",
+        "ssl_cert_reqs",
+        "ssl_check_hostname",
+    }
+)
 _WANTED: Final = "redis://[user[:password]@]host[:port][/db], rediss://... or unix:///path?db=0"
 
 
@@ -34,7 +40,7 @@ class Address:
     db: int
     username: str | None = None
     password: Secret | None = None
-    options: Mapping[str, Any] = MappingProxyType({})
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def server(self) -> str:
@@ -67,7 +73,8 @@ def parse_address(url: str, password: Secret | None = None) -> Address:
     in_url = parts.pop("password", None)
     parts.pop("connection_class", None)
     if unknown := parts.keys() - _OPTIONS - {"host", "port", "path", "db", "username"}:
-        raise AddressError(f"found the option {min(unknown)[:40]!r} in the URL, wanted one of {', '.join(sorted(_OPTIONS))}")
+        known = ", ".join(sorted(_OPTIONS))
+        raise AddressError(f"found the option {min(unknown)[:40]!r} in the URL, wanted one of {known}")
     return Address(
         scheme=scheme,
         host=parts.pop("path", "") if scheme == "unix" else parts.pop("host", "localhost"),
@@ -75,7 +82,7 @@ def parse_address(url: str, password: Secret | None = None) -> Address:
         db=int(parts.pop("db", 0)),
         username=parts.pop("username", None),
         password=password or (Secret(in_url) if in_url else None),
-        options=MappingProxyType(parts),
+        options=parts,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Awaitable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Iterable
 from typing import Any, Final, TypeVar
 
 from redis.asyncio import ConnectionPool, Redis, SSLConnection, UnixDomainSocketConnection
@@ -82,7 +82,7 @@ class Pulls:
 
     async def one(self, *command: str | bytes | int | float) -> Reply:
         """The reply to one command. An error reply raises BrokerError."""
-        return await _guard(self._redis.execute_command(*command))
+        return await _guard(self._redis.execute_command(*command))  # type: ignore[no-untyped-call]
 
     async def info(self) -> dict[str, Any]:
         """INFO, its values as numbers where they are numbers."""
@@ -99,15 +99,25 @@ class Pulls:
             replies += await self._pipeline(todo[start : start + PIPELINE_COMMANDS])
         return replies
 
-    async def scan(self, *arguments: str) -> set[bytes]:
-        """Every key that SCAN yields with `arguments` (MATCH, TYPE)."""
-        keys: set[bytes] = set()
-        cursor: bytes | int = 0
+    async def scan(self, *arguments: str) -> AsyncIterator[list[bytes]]:
+        """Pages of the keys that SCAN yields with `arguments` (MATCH, TYPE). A key may come more than once."""
+        async for page in self._cursor(("SCAN",), arguments):
+            yield page
+
+    async def members(self, key: bytes) -> AsyncIterator[list[bytes]]:
+        """Pages of the members of a set: SMEMBERS of a large one would hold up the server."""
+        async for page in self._cursor(("SSCAN", key), ()):
+            yield page
+
+    async def _cursor(self, command: Command, arguments: tuple[str, ...]) -> AsyncIterator[list[bytes]]:
+        cursor = b"0"
         while True:
-            cursor, page = await self.one("SCAN", cursor, "COUNT", SCAN_COUNT, *arguments)
-            keys.update(page)
-            if int(cursor) == 0:
-                return keys
+            reply = await self.one(*command, cursor, "COUNT", SCAN_COUNT, *arguments)
+            cursor, page = str(int(reply[0])).encode(), list(reply[1])
+            if page:
+                yield page
+            if cursor == b"0":
+                return
 
     async def close(self) -> None:
         """Closes the connections."""

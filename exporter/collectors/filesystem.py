@@ -30,7 +30,7 @@ class Filesystem(HostCollector):
 
     def collect(self) -> Iterable[Metric]:
         size, avail = (family.metric() for family in self.families)
-        for labels, usage in _usages():
+        for labels, usage in dict(_usages()).items():  # a mount over a mount comes twice; the last one is seen
             size.samples.append(c.HOST_FILESYSTEM_SIZE.sample(labels, usage.f_blocks * usage.f_frsize))
             avail.samples.append(c.HOST_FILESYSTEM_AVAIL.sample(labels, usage.f_bavail * usage.f_frsize))
         return size, avail

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import ClassVar, Final
 
 import psutil
@@ -77,7 +77,7 @@ def _single(family: Family, value: float) -> Metric:
     return metric
 
 
-def _by_device(table: Iterable[tuple[str, Family, float]], counters: dict[str, object]) -> Iterator[Metric]:
+def _by_device(table: Iterable[tuple[str, Family, float]], counters: Mapping[str, object]) -> Iterator[Metric]:
     for field, family, factor in table:
         metric = family.metric()
         for device, values in counters.items():

@@ -1,0 +1,83 @@
+# Everything a user or a contributor runs. Needs Python 3.11 or later and a package index; no root.
+# PYTHON=/path/to/python picks another interpreter than scripts/find-python would.
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+MAKEFLAGS += --no-print-directory
+
+# Where present, the suite runs on these as well.
+OTHER_PYTHONS := 3.12 3.13
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: .venv/.made ## queues, workers, a workload and the exporter on this machine (DURATION=seconds, PORT=number)
+	@.venv/bin/taskqueue-exporter demo $(if $(DURATION),--duration $(DURATION)) $(if $(PORT),--port $(PORT))
+
+.PHONY: test
+test: servers lint test-main test-others ## servers, lint and all tests, on every supported Python there is
+
+.PHONY: test-main
+test-main: .venv-test/.made ## all tests, on the first Python
+	@.venv-test/bin/python -m pytest -q
+
+# One after the other: they would compete for two cores and spoil each other's deadlines.
+.PHONY: test-others
+test-others: .venv-test/.made ## the tests that are not slow, on the other Pythons where present
+	@main=$$(.venv-test/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	for version in $(OTHER_PYTHONS); do \
+	    if [ "$$version" != "$$main" ] && scripts/find-python "$$version" >/dev/null 2>&1; then \
+	        $(MAKE) "test-$$version" || exit; \
+	    fi; \
+	done
+
+test-3.%: .venv-3.%/.made
+	@echo "the same on Python 3.$*"
+	@.venv-3.$*/bin/python -m pytest -q -m "not slow"
+
+.PHONY: servers
+servers: ## the servers that tests need, from the distribution's packages where they may be installed
+	@scripts/ensure-servers
+
+.PHONY: lint
+lint: .venv-test/.made ## ruff and mypy --strict
+	@.venv-test/bin/ruff check
+	@.venv-test/bin/ruff format --check
+	@.venv-test/bin/mypy
+
+.PHONY: bench
+bench: .venv-test/.made ## load generators and measurements
+	@.venv-test/bin/python -m bench
+
+.PHONY: docs
+docs: .venv-test/.made ## the metrics reference, from the catalogue
+	@.venv-test/bin/python -m exporter.catalogue > docs/metrics.md
+
+# In an environment of its own: it must work when the pinned files do not.
+.PHONY: requirements
+requirements: .venv-uv/.made ## resolve requirements/*.txt anew (UPGRADE=1: to the newest versions)
+	@scripts/requirements .venv-uv/bin/uv $(if $(UPGRADE),--upgrade)
+
+.PHONY: clean
+clean: ## remove environments, caches and build results
+	@rm -rf .venv .venv-* .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/.made: pyproject.toml requirements/stack-arq.txt requirements/build.txt
+	@scripts/make-venv .venv requirements/stack-arq.txt
+
+.venv-test/.made: pyproject.toml requirements/dev.txt requirements/build.txt
+	@scripts/make-venv .venv-test requirements/dev.txt
+
+.venv-3.%/.made: pyproject.toml requirements/dev.txt requirements/build.txt
+	@scripts/make-venv .venv-3.$* requirements/dev.txt 3.$*
+
+# Else make would remove the stamps of a pattern rule as mere by-products.
+.PRECIOUS: .venv-3.%/.made
+
+.venv-uv/.made:
+	@"$${PYTHON:-$$(scripts/find-python)}" -m venv --clear .venv-uv
+	@.venv-uv/bin/python -m pip --disable-pip-version-check install --quiet uv
+	@touch $@

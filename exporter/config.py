@@ -1,0 +1,296 @@
+"""Settings: file, environment and flags become one frozen model.
+
+Flags go before the environment, the environment before the file. Bad input is a ConfigError: one line that names the
+file, the path in it, what was found and what is wanted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final, get_args, get_origin
+
+import msgspec
+import yaml
+
+from exporter.brokers.address import Address, AddressError, parse_address
+from exporter.collectors import HOST_COLLECTORS, REDIS_COLLECTORS
+from exporter.safe.secrets import Secret
+from exporter.safe.text import one_line
+from exporter.systems import SYSTEMS
+from exporter.systems.base import SystemOptions
+
+DEFAULT_BROKER: Final = "default"
+"""The name of the broker that zero configuration makes."""
+REDIS_URL: Final = "TASKQUEUE_EXPORTER_REDIS_URL"
+
+_LARGEST_FILE: Final = 1024 * 1024
+
+
+class ConfigError(Exception):
+    """Bad input, told in one line that holds no secret."""
+
+
+# -- the model --------------------------------------------------------------------------------------------------
+
+
+class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Caps on what becomes a label, for each system of each broker."""
+
+    queues: Annotated[int, msgspec.Meta(ge=1)] = 1000
+    workers: Annotated[int, msgspec.Meta(ge=1)] = 1000
+    label_bytes: Annotated[int, msgspec.Meta(ge=32, le=1024)] = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """One server and database, and what is read of it. Compared whole when the configuration is reloaded."""
+
+    name: str
+    address: Address
+    systems: Mapping[str, SystemOptions]
+    collectors: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything that a reload can change."""
+
+    brokers: tuple[Broker, ...]
+    host_collectors: frozenset[str]
+    limits: Limits
+
+
+def load(path: Path | None, redis_url: str | None = None, switches: Mapping[str, bool] | None = None) -> Config:
+    """The configuration of a file, a Redis URL of environment or flag, and the collectors switched on or off.
+
+    Raises ConfigError.
+    """
+    switches = switches or {}
+    raw, source = ({}, "") if path is None else (_read(path), str(path))
+    document = _convert(raw, source)
+    brokers = _brokers(document, source, switches)
+    if redis_url is not None:
+        if brokers:
+            raise ConfigError(
+                f"{source}: brokers: found {len(brokers)} beside {REDIS_URL} (or --redis.url), wanted one of the two"
+            )
+        brokers = (_default_broker(redis_url, switches),)
+    elif "brokers" not in raw:
+        where = f"{source}: brokers: " if source else ""
+        raise ConfigError(f"{where}found no broker, wanted {REDIS_URL}=redis://... or `brokers:` in --config.file")
+    hosts = {name: getattr(document, name).enabled for name in HOST_COLLECTORS} | dict(switches)
+    return Config(
+        brokers=brokers,
+        host_collectors=frozenset(name for name in HOST_COLLECTORS if hosts[name]),
+        limits=document.limits,
+    )
+
+
+# -- the file's schema, made of what is registered --------------------------------------------------------------
+
+
+class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A collector's section: on or off."""
+
+    enabled: bool = True
+
+
+_BrokerName = Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_.-]{1,64}$")]
+
+
+def _schema() -> type[msgspec.Struct]:
+    strict: dict[str, Any] = {"frozen": True, "forbid_unknown_fields": True}
+    systems = [(name, system.Options, system.Options()) for name, system in SYSTEMS.items()]
+    collectors = [(collector.section, _Section, _Section()) for collector in REDIS_COLLECTORS.values()]
+    broker = msgspec.defstruct(
+        "Broker",
+        [
+            ("name", _BrokerName),
+            ("url", str | None, None),
+            ("url_file", str | None, None),
+            ("password_file", str | None, None),
+            *systems,
+            *collectors,
+        ],
+        **strict,
+    )
+    hosts = [(name, _Section, _Section()) for name in HOST_COLLECTORS]
+    brokers = ("brokers", tuple[broker, ...], ())  # type: ignore[valid-type]
+    return msgspec.defstruct("File", [brokers, ("limits", Limits, Limits()), *hosts], **strict)
+
+
+def _brokers(document: Any, source: str, switches: Mapping[str, bool]) -> tuple[Broker, ...]:
+    brokers: dict[str, Broker] = {}
+    for index, entry in enumerate(document.brokers):
+        where = f"{source}: brokers[{index}]"
+        if entry.name in brokers:
+            raise ConfigError(f"{where}.name: found {entry.name!r} a second time, wanted a name of its own")
+        systems = {name: getattr(entry, name) for name in SYSTEMS}
+        sections = {name: getattr(entry, collector.section) for name, collector in REDIS_COLLECTORS.items()}
+        enabled = {name: section.enabled for name, section in (systems | sections).items()} | dict(switches)
+        brokers[entry.name] = Broker(
+            name=entry.name,
+            address=_address(entry, where),
+            systems={name: options for name, options in systems.items() if enabled[name]},
+            collectors=frozenset(name for name in sections if enabled[name]),
+        )
+    return tuple(brokers.values())
+
+
+def _default_broker(url: str, switches: Mapping[str, bool]) -> Broker:
+    try:
+        address = parse_address(url)
+    except AddressError as error:
+        raise ConfigError(f"{REDIS_URL} (or --redis.url): {error}") from None
+    return Broker(
+        name=DEFAULT_BROKER,
+        address=address,
+        systems={name: system.Options() for name, system in SYSTEMS.items() if switches.get(name, True)},
+        collectors=frozenset(name for name in REDIS_COLLECTORS if switches.get(name, True)),
+    )
+
+
+def _address(entry: Any, where: str) -> Address:
+    given = [key for key in ("url", "url_file") if getattr(entry, key) is not None]
+    if len(given) != 1:
+        raise ConfigError(f"{where}: found {' and '.join(given) or 'neither url nor url_file'}, wanted one of the two")
+    key = given[0]
+    url = entry.url if key == "url" else _secret_file(entry.url_file, f"{where}.url_file")
+    password = None
+    if entry.password_file is not None:
+        password = Secret(_secret_file(entry.password_file, f"{where}.password_file"))
+    try:
+        return parse_address(url, password)
+    except AddressError as error:
+        raise ConfigError(f"{where}.{key}: {error}") from None
+
+
+def _secret_file(path: str, where: str) -> str:
+    try:
+        text = Path(path).read_text().strip()
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise ConfigError(f"{where}: found {path!r} ({_reason(error)}), wanted a file that can be read") from None
+    if not text:
+        raise ConfigError(f"{where}: found {path!r} empty, wanted one line")
+    return text
+
+
+# -- reading and converting, with errors that say where ---------------------------------------------------------
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML, which would keep the last of two equal keys without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, str) and key in seen:
+                line = key_node.start_mark.line + 1
+                raise ConfigError(f"line {line}: found the key {key!r} a second time, wanted it once")
+            seen.add(key if isinstance(key, str) else None)
+        return super().construct_mapping(node, deep)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text()
+        if len(text) > _LARGEST_FILE:
+            raise ConfigError(f"{path}: found {len(text)} characters, wanted at most {_LARGEST_FILE}")
+        document = yaml.load(text, _Loader)  # noqa: S506  a SafeLoader
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: found {_reason(error)}, wanted a YAML file that can be read") from None
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ConfigError(f"{path}: line {line}: found {one_line(error.problem or 'no YAML')}, wanted YAML") from None
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise ConfigError(f"{path}: found {_reason(error)}, wanted YAML") from None
+    except ConfigError as error:
+        raise ConfigError(str(error) if str(error).startswith(str(path)) else f"{path}: {error}") from None
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path}: found {_kind(document)}, wanted a mapping")
+    return document
+
+
+def _convert(raw: dict[str, Any], source: str) -> Any:
+    schema = _schema()
+    try:
+        return msgspec.convert(raw, schema)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{source}: {_explain(str(error), raw, schema)}") from None
+
+
+_MESSAGE: Final = re.compile(r"(?P<what>.*?)(?: - at `(?P<path>key in )?\$?(?P<at>[^`]*)`)?$", re.DOTALL)
+_UNKNOWN: Final = re.compile(r"Object contains unknown field `(?P<key>.*)`", re.DOTALL)
+_MISSING: Final = re.compile(r"Object missing required field `(?P<key>.*)`", re.DOTALL)
+
+
+def _explain(message: str, raw: Any, schema: Any) -> str:
+    """msgspec's message in our terms: path, found, wanted."""
+    match = _MESSAGE.match(message)
+    what, at = (match["what"], match["at"] or "") if match else (message, "")
+    steps = list(_steps(at))
+    where = at.removeprefix(".")
+    prefix = f"{where}: " if where else ""
+    if unknown := _UNKNOWN.match(what):
+        known = ", ".join(_known_keys(schema, steps))
+        return f"{prefix}found the unknown key {one_line(unknown['key'])!r}, wanted one of {known}"
+    if missing := _MISSING.match(what):
+        return f"{prefix}found no key {missing['key']!r}, wanted one"
+    wanted = re.sub(r", got .*", "", what, flags=re.DOTALL).removeprefix("Expected ").replace("`", "")
+    return f"{prefix}found {_found(raw, steps)}, wanted {wanted}"
+
+
+def _steps(at: str) -> Iterator[str | int]:
+    for name, index in re.findall(r"\.([^.\[\]]+)|\[(\d*)\]", at):
+        yield name or int(index or 0)
+
+
+def _found(raw: Any, steps: list[str | int]) -> str:
+    """The value at the path; of a secret only its kind."""
+    value = raw
+    try:
+        for step in steps:
+            value = value[step]
+    except (KeyError, IndexError, TypeError):
+        return "something else"
+    if isinstance(value, dict | list) or any(str(step).startswith(("url", "password")) for step in steps):
+        return _kind(value)
+    return f"{one_line(repr(value), 60)} ({_kind(value)})"
+
+
+def _known_keys(schema: Any, steps: list[str | int]) -> tuple[str, ...]:
+    """The keys that the schema knows at the path."""
+    here = schema
+    for step in steps:
+        here = get_args(here)[0] if isinstance(step, int) else _field_type(here, step)
+    return tuple(here.__struct_fields__)
+
+
+def _field_type(struct: Any, name: str) -> Any:
+    kind = next(field.type for field in msgspec.structs.fields(struct) if field.name == name)
+    return get_args(kind)[0] if get_origin(kind) is Annotated else kind
+
+
+_KINDS: Final = {
+    dict: "a mapping",
+    list: "a list",
+    str: "a string",
+    bool: "a boolean",
+    int: "an integer",
+    float: "a number",
+    type(None): "nothing",
+}
+
+
+def _kind(value: object) -> str:
+    return _KINDS.get(type(value), type(value).__name__)
+
+
+def _reason(error: Exception) -> str:
+    return one_line(error.strerror or str(error)) if isinstance(error, OSError) else one_line(str(error) or "nonsense")

@@ -1,0 +1,260 @@
+"""The engine: runs everything of a scrape side by side, each for itself, within the scrape's deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+import time
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+from prometheus_client import ProcessCollector
+from prometheus_client.core import Metric
+
+from exporter import __version__, gauges
+from exporter import catalogue as c
+from exporter.brokers.pulls import Pulls
+from exporter.collectors import HOST_COLLECTORS, REDIS_COLLECTORS
+from exporter.collectors.base import HostCollector, RedisCollector
+from exporter.config import Broker, Config, Limits
+from exporter.model import Observation
+from exporter.safe.limits import Folded
+from exporter.sources import Gathered, Result, Source, checked, in_thread
+from exporter.systems import SYSTEMS
+from exporter.systems.base import RedisSystem
+
+log = structlog.get_logger("exporter.engine")
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which collectors a request wants: all, only some, or all but some."""
+
+    only: frozenset[str] = frozenset()
+    but: frozenset[str] = frozenset()
+
+    def __contains__(self, collector: str) -> bool:
+        return collector not in self.but and (not self.only or collector in self.only)
+
+
+ALL = Selection()
+
+
+def known_collectors() -> Collection[str]:
+    """The names that a Selection and the `--collector.` flags may hold."""
+    return (*SYSTEMS, *REDIS_COLLECTORS, *HOST_COLLECTORS)
+
+
+class Watched:
+    """One configured broker at work: its connections, its systems, its sources."""
+
+    def __init__(self, broker: Broker, limits: Limits, folded: Folded) -> None:
+        self.broker = broker
+        self.up: bool | None = None
+        """What the last PING said."""
+        self._pulls = Pulls(broker.address)
+        self._systems = [SYSTEMS[name](self._pulls, options) for name, options in broker.systems.items()]
+        self.ping = Source("broker", broker.name, self._ping)
+        self.sources = [
+            *(_system_source(system, broker.name, limits, folded) for system in self._systems),
+            *(
+                _collector_source(REDIS_COLLECTORS[name](broker.name, self._pulls))
+                for name in REDIS_COLLECTORS
+                if name in broker.collectors
+            ),
+        ]
+
+    def ready(self) -> bool:
+        """Whether the first collection ended, well or badly."""
+        return all(source.ended_once for source in (self.ping, *self.sources))
+
+    async def close(self) -> None:
+        """Ends everything of this broker."""
+        for source in (self.ping, *self.sources):
+            await source.close()
+        for system in self._systems:
+            await system.close()
+        await self._pulls.close()
+
+    async def _ping(self) -> Gathered:
+        await self._pulls.ping()
+        return Gathered(())
+
+
+class Engine:
+    """All brokers and host collectors of one configuration, and what the exporter tells about itself."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.reload_ok = True
+        self.loaded_at = time.time()
+        self.brokers: dict[str, Watched] = {}
+        self._hosts: dict[str, Source] = {}
+        self._folded: Counter[str] = Counter({"queue": 0, "worker": 0})
+        self._process = ProcessCollector(registry=None)
+
+    async def start(self) -> None:
+        """Begins to watch, and to collect once, so that `ready` comes true without a scrape."""
+        await self._apply(self.config)
+
+    async def reload(self, config: Config) -> None:
+        """Puts a new configuration to work. A broker that it leaves as it was keeps all it knows."""
+        await self._apply(config)
+        self.config = config
+        self.reload_ok = True
+        self.loaded_at = time.time()
+
+    def refused(self) -> None:
+        """A new configuration was bad: the one before stays."""
+        self.reload_ok = False
+
+    def ready(self) -> bool:
+        """Whether the first collection of each broker ended, well or badly."""
+        return all(watched.ready() for watched in self.brokers.values())
+
+    async def close(self) -> None:
+        """Ends everything."""
+        for watched in self.brokers.values():
+            await watched.close()
+        for source in self._hosts.values():
+            await source.close()
+
+    async def scrape(self, deadline: float, selection: Selection = ALL) -> list[Metric]:
+        """The families of one answer: of every source that ended within `deadline` seconds, and of ourselves."""
+        pings: dict[Watched, Source] = {}
+        sources = [source for name, source in self._hosts.items() if name in selection]
+        for watched in self.brokers.values():
+            wanted = [source for source in watched.sources if source.collector in selection]
+            sources += wanted
+            if wanted or selection == ALL:
+                pings[watched] = watched.ping
+        results = await _run_all([*sources, *pings.values()], deadline)
+        for watched, ping in pings.items():
+            result = results[ping]
+            watched.up = result is not None and result.problem is None
+        families = list(self._answer(sources, results, list(pings)))
+        return [*families, _single(c.SERIES, sum(len(metric.samples) for metric in families))]
+
+    def _answer(
+        self, sources: list[Source], results: dict[Source, Result | None], pinged: list[Watched]
+    ) -> Iterator[Metric]:
+        yield from _merge(results[source] for source in sources)
+        up, success, duration = c.BROKER_UP.metric(), c.COLLECTOR_SUCCESS.metric(), c.COLLECTOR_DURATION.metric()
+        for watched in pinged:
+            up.samples.append(c.BROKER_UP.sample((watched.broker.name,), float(watched.up or False)))
+        for source in sources:
+            result = results[source]
+            labels = (source.collector, source.broker)
+            succeeded = result is not None and result.problem is None
+            took = source.running_for() if result is None else result.duration
+            success.samples.append(c.COLLECTOR_SUCCESS.sample(labels, float(succeeded)))
+            duration.samples.append(c.COLLECTOR_DURATION.sample(labels, took))
+        yield from (up, success, duration)
+        yield from self._about_itself()
+
+    def _about_itself(self) -> Iterator[Metric]:
+        yield _single(c.BUILD_INFO, 1, (__version__, platform.python_version()))
+        folded = c.SERIES_FOLDED.metric()
+        folded.samples = [c.SERIES_FOLDED.sample((label,), count) for label, count in self._folded.items()]
+        yield folded
+        yield _single(c.RELOAD_SUCCESSFUL, float(self.reload_ok))
+        yield _single(c.RELOAD_TIMESTAMP, self.loaded_at)
+        yield from self._process.collect()
+
+    async def _apply(self, config: Config) -> None:
+        kept = {broker.name: broker for broker in config.brokers} if config.limits == self.config.limits else {}
+        for name, watched in list(self.brokers.items()):
+            if kept.get(name) != watched.broker:
+                await self.brokers.pop(name).close()
+        order = {}
+        for broker in config.brokers:
+            running = self.brokers.get(broker.name)
+            order[broker.name] = running or self._watch(broker, config.limits)
+        self.brokers = order
+        await self._apply_hosts(config.host_collectors)
+
+    def _watch(self, broker: Broker, limits: Limits) -> Watched:
+        watched = Watched(broker, limits, self._folded)
+        for source in (watched.ping, *watched.sources):
+            source.join()
+        log.info("watching broker", broker=broker.name, address=str(broker.address), systems=sorted(broker.systems))
+        return watched
+
+    async def _apply_hosts(self, wanted: Collection[str]) -> None:
+        for name in [name for name in self._hosts if name not in wanted]:
+            await self._hosts.pop(name).close()
+        for name in wanted:
+            if name not in self._hosts:
+                self._hosts[name] = _host_source(HOST_COLLECTORS[name]())
+
+
+# -- sources of each kind ---------------------------------------------------------------------------------------
+
+
+def _system_source(system: RedisSystem, broker: str, limits: Limits, folded: Folded) -> Source:
+    table = gauges.Gauges(
+        system.name, broker, queues=limits.queues, workers=limits.workers, label_bytes=limits.label_bytes
+    )
+
+    async def gather() -> Gathered:
+        seen = await system.observe()
+        if not isinstance(seen, Observation):
+            raise TypeError(f"found {type(seen).__name__}, wanted Observation")
+        return Gathered(checked(table.families(seen, folded), gauges.FAMILIES), tuple(map(str, seen.problems)))
+
+    return Source(system.name, broker, gather)
+
+
+def _collector_source(collector: RedisCollector) -> Source:
+    async def gather() -> Gathered:
+        return Gathered(checked(await collector.collect(), collector.families))
+
+    return Source(collector.name, collector.broker, gather)
+
+
+def _host_source(collector: HostCollector) -> Source:
+    async def gather() -> Gathered:
+        return Gathered(checked(await in_thread(collector.collect, collector.name), collector.families))
+
+    return Source(collector.name, "", gather, limit=None)
+
+
+# -- one scrape -------------------------------------------------------------------------------------------------
+
+
+async def _run_all(sources: Collection[Source], deadline: float) -> dict[Source, Result | None]:
+    """The result of each source, None for those that still run at the deadline."""
+    tasks = {source: source.join() for source in sources}
+    if tasks:
+        await asyncio.wait(tasks.values(), timeout=deadline)
+    results: dict[Source, Result | None] = {}
+    for source, task in tasks.items():
+        ended = task.done() and not task.cancelled()
+        results[source] = task.result() if ended else None
+        if not ended:
+            source.note("still running at the deadline of a scrape")
+    return results
+
+
+_PLACES: Final = {family.metric().name: place for place, family in enumerate(c.FAMILIES.values())}
+
+
+def _merge(results: Iterable[Result | None]) -> list[Metric]:
+    """One metric per family, though several systems and brokers fill it, in the order of the catalogue."""
+    merged: dict[str, Metric] = {}
+    for result in results:
+        for family in result.families if result else ():
+            known = merged.get(family.name)
+            if known is None:
+                merged[family.name] = known = Metric(family.name, family.documentation, family.type)
+            known.samples.extend(family.samples)
+    return sorted(merged.values(), key=lambda metric: _PLACES.get(metric.name, len(_PLACES)))
+
+
+def _single(family: c.Family, value: float, labels: tuple[str, ...] = ()) -> Metric:
+    metric = family.metric()
+    metric.samples.append(family.sample(labels, value))
+    return metric

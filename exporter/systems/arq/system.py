@@ -1,0 +1,144 @@
+"""ARQ's queues, observed.
+
+A queue is a sorted set: member = job id, score = due time in epoch milliseconds. A member stays while its job runs,
+so `ready` is what is due and has no `arq:in-progress:` key (arq/worker.py, `_poll_iteration` and `start_jobs`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable
+from typing import Final
+
+from exporter.brokers.pulls import Pulls
+from exporter.model import JobState, Observation, Permissions, QueueState
+from exporter.systems.arq.front import MAX_PAGES, PAGE, Front
+from exporter.systems.base import Discovery, RedisSystem, SystemOptions
+from exporter.systems.head import Head
+from exporter.systems.keys import Problems, key_text
+
+JOB: Final = b"arq:job:"
+IN_PROGRESS: Final = b"arq:in-progress:"
+HEALTH_SUFFIX: Final = b":health-check"
+ABORTS: Final = b"arq:abort"  # a sorted set of job ids, and no queue
+
+# Members of a sorted set that are looked up to tell a queue: some may have lost their job to expiry.
+_PROBED_MEMBERS: Final = 5
+
+
+class Arq(RedisSystem):
+    """The ARQ queues of one database."""
+
+    name = "arq"
+
+    def __init__(self, pulls: Pulls, options: SystemOptions, clock: Callable[[], float] = time.time) -> None:
+        super().__init__(pulls, options, clock)
+        self._discovery = Discovery(self._search if options.discover else None, options.queues)
+        self._watched: dict[str, _Watched] = {}
+
+    async def observe(self) -> Observation:
+        queues = await self._discovery.queues()
+        now = self.clock()
+        problems = Problems(self._discovery.problem)
+        fronts = [Front(queue) for queue in queues]
+        fronts = await self._count(fronts, now, problems)
+        await self._walk(fronts, now, problems)
+        return Observation(queues=[self._state(front, now) for front in fronts], problems=problems.lines())
+
+    def permissions(self) -> Collection[Permissions]:
+        names = frozenset(self.options.queues) or frozenset({"*"})
+        return (
+            Permissions("queues", frozenset({"zcount", "zrange", "mget"}), names | {"arq:in-progress:*"}),
+            Permissions("discovery", frozenset({"scan", "zrange", "exists"}), frozenset({"*"})),
+        )
+
+    async def close(self) -> None:
+        await self._discovery.close()
+
+    # -- reading ------------------------------------------------------------------------------------------------
+
+    async def _count(self, fronts: list[Front], now: float, problems: Problems) -> list[Front]:
+        """Fills in how many jobs are due and scheduled; gives those whose queue could be read."""
+        at = int(now * 1000)
+        replies = await self.pulls.many(
+            command
+            for front in fronts
+            for command in (("ZCOUNT", front.key, "-inf", at), ("ZCOUNT", front.key, f"({at}", "+inf"))
+        )
+        readable = []
+        for front, due, scheduled in zip(fronts, replies[::2], replies[1::2], strict=True):
+            if problems.note(front.queue, due, scheduled):
+                continue
+            front.due, front.scheduled = int(due), int(scheduled)
+            readable.append(front)
+        return readable
+
+    async def _walk(self, fronts: Iterable[Front], now: float, problems: Problems) -> None:
+        """Walks over the running jobs at the front of each queue, page by page, all queues side by side."""
+        walking = [front for front in fronts if front.wants_page]
+        while walking:
+            pages = await self.pulls.many(front.page_command() for front in walking)
+            walking = [
+                front
+                for front, page in zip(walking, pages, strict=True)
+                if not problems.note(front.queue, page) and front.take_page(page, now * 1000)
+            ]
+            marks = await self.pulls.many(
+                ("MGET", *(IN_PROGRESS + job_id for job_id, _ in front.page)) for front in walking
+            )
+            for front, mark in zip(walking, marks, strict=True):
+                if not problems.note(front.queue, mark):
+                    front.take_marks(mark)
+            walking = [front for front in walking if front.wants_page]
+        for front in fronts:
+            if front.gave_up:
+                problems.add(f"more than {PAGE * MAX_PAGES} running jobs: how many are ready is not known", front.queue)
+
+    def _state(self, front: Front, now: float) -> QueueState:
+        watched = self._watched.setdefault(front.queue, _Watched(now))
+        watched.note(front, now)
+        jobs = {JobState.SCHEDULED: front.scheduled}
+        if front.complete:
+            jobs[JobState.READY] = max(0, front.due - len(front.running))
+            jobs[JobState.RUNNING] = len(front.running)
+        return QueueState(
+            queue=front.queue,
+            jobs=jobs,
+            oldest_ready=front.oldest_ready,
+            oldest_running=min(watched.running_since.values(), default=None),
+            last_progress=watched.last_progress,
+        )
+
+    # -- discovery ----------------------------------------------------------------------------------------------
+
+    async def _search(self) -> Collection[str]:
+        """Queues by their health keys, and by sorted sets whose members are jobs: also those no worker ever touched."""
+        found: set[bytes] = set()
+        async for keys in self.pulls.scan("MATCH", "*" + HEALTH_SUFFIX.decode(), "TYPE", "string"):
+            found.update(key.removesuffix(HEALTH_SUFFIX) for key in keys)
+        async for keys in self.pulls.scan("TYPE", "zset"):
+            found.update(await self._queues_among([key for key in keys if key != ABORTS and key not in found]))
+        return [key_text(key) for key in found]
+
+    async def _queues_among(self, keys: list[bytes]) -> Iterable[bytes]:
+        heads = await self.pulls.many(("ZRANGE", key, 0, _PROBED_MEMBERS - 1) for key in keys)
+        members = {key: head for key, head in zip(keys, heads, strict=True) if isinstance(head, list) and head}
+        known = await self.pulls.many(("EXISTS", *(JOB + job_id for job_id in head)) for head in members.values())
+        return [key for key, count in zip(members, known, strict=True) if isinstance(count, int) and count > 0]
+
+
+class _Watched:
+    """What is remembered of a queue from scrape to scrape."""
+
+    __slots__ = ("head", "last_progress", "running_since")
+
+    def __init__(self, now: float) -> None:
+        self.head = Head()
+        self.last_progress = now
+        self.running_since: dict[bytes, float] = {}
+
+    def note(self, front: Front, now: float) -> None:
+        self.running_since = {job_id: self.running_since.get(job_id, now) for job_id in front.running}
+        ready = front.due - len(front.running)
+        if front.complete and (self.head.note(front.first_ready, ready, now) or ready <= 0):
+            self.last_progress = now

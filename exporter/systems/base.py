@@ -1,0 +1,116 @@
+"""What the queue systems in a Redis share: how they are made, and the search for queues."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Collection
+from typing import ClassVar, Final
+
+import msgspec
+
+from exporter.brokers.pulls import BrokerError, Pulls
+from exporter.model import Observation, Permissions, Sink
+from exporter.safe.text import one_line
+
+
+class SystemOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A system's section below a broker in the configuration file. Systems may subclass it."""
+
+    enabled: bool = True
+    queues: tuple[str, ...] = ()
+    """Queues to watch whether or not the search finds them."""
+    discover: bool = True
+    """Search the broker for queues."""
+
+
+class RedisSystem(ABC):
+    """A queue system in a Redis; see `model.QueueSystem` for what the methods promise."""
+
+    name: ClassVar[str]
+    Options: ClassVar[type[SystemOptions]] = SystemOptions
+
+    def __init__(self, pulls: Pulls, options: SystemOptions, clock: Callable[[], float] = time.time) -> None:
+        self.pulls = pulls
+        self.options = options
+        self.clock = clock
+
+    @abstractmethod
+    async def observe(self) -> Observation: ...
+
+    @abstractmethod
+    def permissions(self) -> Collection[Permissions]: ...
+
+    async def follow(self, sink: Sink) -> None:  # noqa: B027  a default, not an omission
+        """Nothing to follow, unless a system says otherwise."""
+
+    async def close(self) -> None:  # noqa: B027
+        """Nothing runs in the background, unless a system says otherwise."""
+
+
+Search = Callable[[], Awaitable[Collection[str]]]
+"""Walks over a broker's keys and gives the queues it finds."""
+
+
+class Discovery:
+    """Searches the broker for queues, in the background, as a walk over all keys is too slow for a scrape.
+
+    It is driven by scrapes: `queues()` starts a search when the last one is old enough, and only the very first
+    search is waited for. A broker nobody scrapes is not searched. Queues once found stay known, as an empty ARQ or
+    Celery queue leaves no key behind; beyond `KNOWN_QUEUES` the search adds no more.
+    """
+
+    INTERVAL: Final = 30.0
+    BUSY_SHARE: Final = 0.02
+    """Of the time, at most this share is spent searching: a keyspace of millions is walked less often."""
+    KNOWN_QUEUES: Final = 10_000
+
+    def __init__(self, search: Search | None, configured: Collection[str] = ()) -> None:
+        self._search = search
+        self._known: dict[str, None] = dict.fromkeys(configured)  # a set that keeps its order
+        self._task: asyncio.Task[None] | None = None
+        self._next = 0.0
+        self._done_once = search is None
+        self.problem: str | None = None
+        """Why the last search failed, if it did."""
+
+    async def queues(self) -> Collection[str]:
+        """Every queue known by now. Raises BrokerError while no search has succeeded."""
+        if self._search is not None and self._task is None and time.monotonic() >= self._next:
+            self._task = asyncio.create_task(self._run(self._search))
+        if not self._done_once and self._task is not None:
+            # Shielded: whoever waits may give up, the search goes on for the next scrape.
+            await asyncio.shield(self._task)
+        if not self._done_once:
+            raise BrokerError(self.problem or "no search for queues has ended yet")
+        return tuple(self._known)
+
+    async def close(self) -> None:
+        """Ends a search that is under way."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self, search: Search) -> None:
+        began = time.monotonic()
+        try:
+            found = await search()
+        except Exception as error:  # whatever it is: the next search may do better, and the known queues stand
+            self.problem = f"search for queues failed: {one_line(str(error))}"
+            self._next = time.monotonic() + (self.INTERVAL if self._done_once else 0.0)
+        else:
+            self.problem = None
+            self._remember(found)
+            self._done_once = True
+            ended = time.monotonic()
+            self._next = ended + max(self.INTERVAL, (ended - began) / self.BUSY_SHARE)
+        finally:
+            self._task = None
+
+    def _remember(self, found: Collection[str]) -> None:
+        room = max(0, self.KNOWN_QUEUES - len(self._known))
+        new = sorted(queue for queue in found if queue not in self._known)
+        self._known.update(dict.fromkeys(new[:room]))
+        if len(new) > room:
+            self.problem = f"found {len(new) - room} queues beyond {self.KNOWN_QUEUES}: not watched"

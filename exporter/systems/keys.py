@@ -1,0 +1,50 @@
+"""Names of keys as text and back, and the problems met while reading them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection
+
+from exporter.brokers.pulls import Reply
+from exporter.safe.text import one_line
+
+
+def key_text(key: bytes) -> str:
+    """A key as text. Bytes that are no UTF-8 survive as lone surrogates, so that `key_bytes` gives the same key."""
+    return key.decode("utf-8", "surrogateescape")
+
+
+def key_bytes(text: str) -> bytes:
+    """The key that `key_text` came from."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+class Problems:
+    """What could not be observed, as a few lines: a thousand queues that fail alike are one problem."""
+
+    def __init__(self, first: str | None = None) -> None:
+        self._counts: Counter[str] = Counter([first] if first else [])
+        self._example: dict[str, str] = {}
+
+    def add(self, problem: str, queue: str | None = None) -> None:
+        """One more thing that could not be observed."""
+        self._counts[problem] += 1
+        if queue is not None:
+            self._example.setdefault(problem, queue)
+
+    def note(self, queue: str, *replies: Reply) -> bool:
+        """Whether one of the `replies` for `queue` is an error; then it is noted."""
+        error = next((reply for reply in replies if isinstance(reply, Exception)), None)
+        if error is not None:
+            self.add(one_line(str(error)), queue)
+        return error is not None
+
+    def lines(self) -> Collection[str]:
+        """One line for each kind of problem."""
+        return [self._line(problem, count) for problem, count in self._counts.items()]
+
+    def _line(self, problem: str, count: int) -> str:
+        if problem not in self._example:
+            return problem
+        others = f" and {count - 1} more" if count > 1 else ""
+        return f"queue {one_line(self._example[problem])!r}{others}: {problem}"

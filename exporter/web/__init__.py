@@ -1,0 +1,1 @@
+"""The HTTP surface: an ASGI application and the server that runs it."""

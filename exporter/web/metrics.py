@@ -1,0 +1,90 @@
+"""`/metrics`: deadline, filters, format; identical requests share one answer."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import Final
+
+from starlette.datastructures import Headers, QueryParams
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from exporter.engine import ALL, Engine, Selection, known_collectors
+from exporter.exposition import Format, Renderer, accepts_gzip, choose_format, expose
+from exporter.safe.text import one_line
+
+DEFAULT_TIMEOUT: Final = 10.0
+"""Seconds, for who sends no X-Prometheus-Scrape-Timeout-Seconds: Prometheus's own default."""
+MARGIN: Final = 0.5
+"""Seconds kept back for rendering and the way to Prometheus."""
+
+_Wanted = tuple[Format, bool, Selection, float]
+
+
+class BadQuery(ValueError):
+    """A query that names something unknown; the message is the answer."""
+
+
+class MetricsEndpoint:
+    """Answers scrapes. At most `max_requests` at a time; beyond, 503."""
+
+    def __init__(self, engine: Engine, max_requests: int) -> None:
+        self._engine = engine
+        self._renderer = Renderer()
+        self._max_requests = max_requests
+        self._requests = 0
+        self._shared: dict[_Wanted, asyncio.Task[bytes]] = {}
+
+    async def __call__(self, request: Request) -> Response:
+        if self._requests >= self._max_requests:
+            return PlainTextResponse(f"limit of {self._max_requests} concurrent requests reached\n", 503)
+        self._requests += 1
+        try:
+            return await self._respond(request)
+        except BadQuery as error:
+            return PlainTextResponse(f"{error}\n", 400)
+        finally:
+            self._requests -= 1
+
+    async def _respond(self, request: Request) -> Response:
+        form = choose_format(request.headers.get("accept", ""))
+        gzip = accepts_gzip(request.headers.get("accept-encoding", ""))
+        wanted = (form, gzip, selection(request.query_params), deadline(request.headers))
+        headers = {"content-type": form.content_type, "vary": "accept, accept-encoding"}
+        if gzip:
+            headers["content-encoding"] = "gzip"
+        return Response(await self._share(wanted), headers=headers)
+
+    async def _share(self, wanted: _Wanted) -> bytes:
+        task = self._shared.get(wanted)
+        if task is None:
+            task = self._shared[wanted] = asyncio.create_task(self._answer(*wanted))
+            task.add_done_callback(lambda _: self._shared.pop(wanted))
+        return await asyncio.shield(task)  # one who goes away must not take the others' answer along
+
+    async def _answer(self, form: Format, gzip: bool, wanted: Selection, seconds: float) -> bytes:
+        families = await self._engine.scrape(seconds, wanted)
+        return await expose(families, self._renderer, form, gzip=gzip)
+
+
+def deadline(headers: Headers) -> float:
+    """Seconds that a scrape may take: Prometheus's timeout less a margin (half of it, where it is very short)."""
+    try:
+        timeout = float(headers.get("x-prometheus-scrape-timeout-seconds", ""))
+    except ValueError:
+        timeout = DEFAULT_TIMEOUT
+    if not (math.isfinite(timeout) and 0 < timeout <= 3600):
+        timeout = DEFAULT_TIMEOUT
+    return max(timeout - MARGIN, timeout / 2)
+
+
+def selection(query: QueryParams) -> Selection:
+    """What `collect[]` and `exclude[]` choose, by node_exporter's rules: names must be known, and not both be given."""
+    only, but = frozenset(query.getlist("collect[]")), frozenset(query.getlist("exclude[]"))
+    if only and but:
+        raise BadQuery("found collect[] and exclude[] together, wanted one of the two")
+    if unknown := (only | but).difference(known_collectors()):
+        names = ", ".join(sorted(known_collectors()))
+        raise BadQuery(f"found the collector {one_line(min(unknown), 60)!r}, wanted one of {names}")
+    return Selection(only, but) if only or but else ALL
