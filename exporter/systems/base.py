@@ -61,7 +61,7 @@ class Discovery:
     Celery queue leaves no key behind; beyond `KNOWN_QUEUES` the search adds no more.
     """
 
-    INTERVAL: Final = 30.0
+    INTERVAL: Final = 5.0
     BUSY_SHARE: Final = 0.02
     """Of the time, at most this share is spent searching: a keyspace of millions is walked less often."""
     KNOWN_QUEUES: Final = 10_000

@@ -1,0 +1,22 @@
+"""Runs the benches named on the command line, or all of them."""
+
+from __future__ import annotations
+
+import sys
+
+from bench import render, scrape
+
+BENCHES = {"render": render.main, "scrape": scrape.main}
+
+
+def main(names: list[str]) -> None:
+    unknown = set(names) - BENCHES.keys()
+    if unknown:
+        sys.exit(f"bench: error: found {min(unknown)!r}, wanted one of {', '.join(BENCHES)}")
+    for name in names or BENCHES:
+        print(f"== {name}")
+        BENCHES[name]()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
