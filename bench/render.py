@@ -6,6 +6,7 @@ import asyncio
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import uvloop
 from prometheus_client import generate_latest
@@ -49,7 +50,7 @@ def main() -> None:
     registry = CollectorRegistry()
     registry.register(workload)
     for form, reference in ((TEXT, generate_latest), (OPENMETRICS, generate_openmetrics)):
-        _compare(form, workload, lambda reference=reference: reference(registry))
+        _compare(form, workload, partial(reference, registry))
     uvloop.run(_loop_lag(workload))
 
 

@@ -1,0 +1,79 @@
+"""The documents: their examples work, and their tables say what the program says."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import click
+import pytest
+import yaml
+from _pytest.mark import ParameterSet
+
+from exporter import catalogue
+from exporter.cli import cli
+from exporter.config import load
+from tests.servers import ROOT
+
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def yaml_blocks(key: str) -> list[ParameterSet]:
+    """Every YAML example whose first key is `key`."""
+    blocks: list[ParameterSet] = []
+    for document in DOCUMENTS:
+        for text in re.findall(r"```yaml\n(.*?)```", document.read_text(), re.DOTALL):
+            if text.startswith(key):
+                blocks.append(pytest.param(text, id=f"{document.name}-{len(blocks)}"))
+    assert blocks, f"no example starts with {key}"
+    return blocks
+
+
+@pytest.mark.parametrize("text", yaml_blocks("brokers"))
+def test_configuration_examples_load(text: str, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("password\n")
+    file = tmp_path / "config.yml"
+    file.write_text(text.replace("/run/secrets/redis", str(secret)))
+
+    config = load(file)
+
+    assert {broker.name for broker in config.brokers} == {broker["name"] for broker in yaml.safe_load(text)["brokers"]}
+
+
+@pytest.mark.needs("promtool")
+@pytest.mark.parametrize("text", yaml_blocks("scrape_configs"))
+def test_scrape_jobs_are_good_to_prometheus(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "prometheus.yml"
+    file.write_text(text)
+
+    checked = subprocess.run(["promtool", "check", "config", file], capture_output=True, text=True, check=False)
+
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_every_flag_is_documented_with_its_variable_and_default() -> None:
+    text = (ROOT / "docs" / "configuration.md").read_text()
+    serve = cli.commands["serve"]
+    options = [option for option in serve.params if isinstance(option, click.Option)]
+    for option in options:
+        if option.name is None or option.name.startswith("collector_"):
+            continue
+        row = next((line for line in text.splitlines() if line.startswith(f"| `{option.opts[0]}`")), "")
+        assert f"`{option.envvar}`" in row, option.opts[0]
+        if isinstance(option.default, str | int):
+            assert str(option.default) in row, option.opts[0]
+
+
+def test_every_metric_that_a_document_names_is_in_the_catalogue() -> None:
+    for document in DOCUMENTS:
+        names = set(re.findall(r"taskqueue_[a-z0-9_]+[a-z0-9](?![a-z0-9_*…])", document.read_text()))
+        unknown = {name for name in names if name not in catalogue.FAMILIES}
+        assert not unknown, f"{document.name}: {sorted(unknown)}"
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    for document in DOCUMENTS:
+        for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
+            assert (document.parent / target).exists(), f"{document.name}: {target}"
