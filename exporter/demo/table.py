@@ -1,0 +1,102 @@
+"""The live table: what the exporter's /metrics says of each queue, as text."""
+
+import urllib.request
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from http.client import HTTPException
+
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
+
+JOBS = "taskqueue_queue_jobs"
+OLDEST = "taskqueue_queue_oldest_ready_timestamp_seconds"
+UNACKED = "taskqueue_unacked_jobs"
+
+HEADINGS = ("system", "queue", "ready", "scheduled", "running", "oldest s", "workers")
+STATES = ("ready", "scheduled", "running")
+ABSENT = "-"
+LEGEND = (
+    "oldest s: seconds the oldest ready job has waited; -: not known or none; "
+    "workers: processes of this demo that consume the queue (not from /metrics: the broker cannot tell)"
+)
+
+QueueKey = tuple[str, str]
+"""System and queue."""
+
+
+@dataclass(slots=True)
+class QueueRow:
+    """One queue: jobs by state, and when its oldest ready job became due (Unix seconds)."""
+
+    jobs: dict[str, float] = field(default_factory=dict)
+    oldest: float | None = None
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """What one scrape told, by (system, queue), and the unacknowledged jobs by system."""
+
+    queues: dict[QueueKey, QueueRow] = field(default_factory=dict)
+    unacked: dict[str, float] = field(default_factory=dict)
+
+    def row(self, labels: Mapping[str, str]) -> QueueRow:
+        return self.queues.setdefault((labels["system"], labels["queue"]), QueueRow())
+
+
+def fetch(url: str, timeout: float) -> str:
+    """Returns the text at a loopback ``url``; raises OSError if there is no good answer within ``timeout`` seconds."""
+    # No proxies: the environment's http_proxy must not carry a request to loopback elsewhere.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url, timeout=timeout) as response:
+            body: bytes = response.read()
+    except HTTPException as error:  # cut off while answering
+        raise OSError(str(error)) from error
+    return body.decode()
+
+
+def parse(metrics: str) -> Snapshot:
+    """Reads a Snapshot from Prometheus text."""
+    snapshot = Snapshot()
+    for family in text_string_to_metric_families(metrics):
+        for sample in family.samples:
+            _take(snapshot, sample)
+    return snapshot
+
+
+def _take(snapshot: Snapshot, sample: Sample) -> None:
+    labels = sample.labels
+    if sample.name == JOBS:
+        snapshot.row(labels).jobs[labels["state"]] = sample.value
+    elif sample.name == OLDEST:
+        snapshot.row(labels).oldest = sample.value
+    elif sample.name == UNACKED:
+        snapshot.unacked[labels["system"]] = sample.value
+
+
+def render(snapshot: Snapshot, workers: Mapping[QueueKey, int], now: float) -> str:
+    """Returns the table, one line for each queue that the exporter saw or a worker consumes."""
+    keys = sorted(snapshot.queues.keys() | workers.keys())
+    rows = [_cells(key, snapshot.queues.get(key, QueueRow()), workers.get(key, 0), now) for key in keys]
+    unacked = [f"{system}: {_number(count)} jobs unacknowledged" for system, count in sorted(snapshot.unacked.items())]
+    return "\n".join([*_aligned([HEADINGS, *rows]), *unacked])
+
+
+def _cells(key: QueueKey, row: QueueRow, workers: int, now: float) -> tuple[str, ...]:
+    age = ABSENT if row.oldest is None else f"{max(0.0, now - row.oldest):.1f}"
+    return (*key, *(_number(row.jobs.get(state)) for state in STATES), age, str(workers))
+
+
+def _number(value: float | None) -> str:
+    return ABSENT if value is None else f"{value:.0f}"
+
+
+def _aligned(rows: Iterable[tuple[str, ...]]) -> list[str]:
+    """Pads the cells: the two names to the left, numbers to the right."""
+    table = list(rows)
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return ["  ".join(map(_pad, row, widths, range(len(row)))) for row in table]
+
+
+def _pad(cell: str, width: int, column: int) -> str:
+    return cell.ljust(width) if column < 2 else cell.rjust(width)
