@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -13,6 +14,7 @@ import click
 from exporter import __version__, logs
 from exporter.config import REDIS_URL, Config, ConfigError, load
 from exporter.engine import known_collectors
+from exporter.safe.secrets import hide_urls
 from exporter.safe.text import one_line
 from exporter.service import WebOptions, run
 from exporter.web.server import bind
@@ -91,7 +93,7 @@ def check_config(file: Path) -> None:
     """Check a configuration file: exit code 0 if it is good, else one line and exit code 2."""
     config = load(file)
     names = ", ".join(broker.name for broker in config.brokers) or "none"
-    click.echo(f"{file}: good; brokers: {names}")
+    click.echo(f"{one_line(str(file), 1000)}: good; brokers: {names}")
 
 
 @cli.command()
@@ -99,13 +101,13 @@ def check_config(file: Path) -> None:
 @click.option("--port", type=click.IntRange(0, 65535), default=DEFAULT_PORT, show_default=True)
 def demo(duration: float | None, port: int) -> None:
     """Run the exporter beside a Redis, ARQ and Celery workers and a workload of its own."""
-    from exporter import demo as stage  # needs the extra `demo`
+    from exporter import demo as live_demo  # needs the extra `demo`
 
-    sys.exit(stage.run(duration, port))
+    sys.exit(live_demo.run(duration, port))
 
 
 def _check_path(path: str) -> None:
-    if not path.startswith("/") or path.startswith("/-/"):
+    if not re.fullmatch(r"/|(/[A-Za-z0-9._~-]+)+/?", path) or path.startswith("/-/"):
         raise ConfigError(f"--web.telemetry-path: found {one_line(path)!r}, wanted /PATH that is not below /-/")
 
 
@@ -125,7 +127,7 @@ def main() -> None:
     except click.exceptions.Abort:
         sys.exit(130)
     except click.ClickException as error:
-        _fail(error.format_message())
+        _fail(hide_urls(error.format_message()))  # it quotes what was typed
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Annotated, Any, Final, get_args, get_origin
 
 import msgspec
-import yaml
 
 from exporter.brokers.address import Address, AddressError, parse_address
 from exporter.collectors import HOST_COLLECTORS, REDIS_COLLECTORS
-from exporter.safe.secrets import Secret
+from exporter.safe.documents import DocumentError, read_text, read_yaml, shown
+from exporter.safe.secrets import Secret, hide_urls
 from exporter.safe.text import one_line
 from exporter.systems import SYSTEMS
 from exporter.systems.base import SystemOptions
@@ -25,8 +25,6 @@ from exporter.systems.base import SystemOptions
 DEFAULT_BROKER: Final = "default"
 """The name of the broker that zero configuration makes."""
 REDIS_URL: Final = "TASKQUEUE_EXPORTER_REDIS_URL"
-
-_LARGEST_FILE: Final = 1024 * 1024
 
 
 class ConfigError(Exception):
@@ -69,7 +67,8 @@ def load(path: Path | None, redis_url: str | None = None, switches: Mapping[str,
     Raises ConfigError.
     """
     switches = switches or {}
-    raw, source = ({}, "") if path is None else (_read(path), str(path))
+    source = "" if path is None else one_line(hide_urls(str(path)))
+    raw = {} if path is None else _read(path, source)
     document = _convert(raw, source)
     brokers = _brokers(document, source, switches)
     if redis_url is not None:
@@ -98,7 +97,7 @@ class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     enabled: bool = True
 
 
-_BrokerName = Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_.-]{1,64}$")]
+_BrokerName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}\Z")]
 
 
 def _schema() -> type[msgspec.Struct]:
@@ -169,51 +168,28 @@ def _address(entry: Any, where: str) -> Address:
 
 
 def _secret_file(path: str, where: str) -> str:
+    """The one line of a file. Its name is not told: a secret may stand there by mistake."""
     try:
-        text = Path(path).read_text().strip()
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise ConfigError(f"{where}: found {path!r} ({_reason(error)}), wanted a file that can be read") from None
-    if not text:
-        raise ConfigError(f"{where}: found {path!r} empty, wanted one line")
-    return text
+        lines = read_text(Path(path)).strip().splitlines()
+    except DocumentError as error:
+        raise ConfigError(f"{where}: {error}") from None
+    if len(lines) != 1:
+        raise ConfigError(f"{where}: found a file of {len(lines)} lines, wanted one line")
+    return lines[0]
 
 
 # -- reading and converting, with errors that say where ---------------------------------------------------------
 
 
-class _Loader(yaml.SafeLoader):
-    """PyYAML, which would keep the last of two equal keys without a word."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, str) and key in seen:
-                line = key_node.start_mark.line + 1
-                raise ConfigError(f"line {line}: found the key {key!r} a second time, wanted it once")
-            seen.add(key if isinstance(key, str) else None)
-        return super().construct_mapping(node, deep)
-
-
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, source: str) -> dict[str, Any]:
     try:
-        text = path.read_text()
-        if len(text) > _LARGEST_FILE:
-            raise ConfigError(f"{path}: found {len(text)} characters, wanted at most {_LARGEST_FILE}")
-        document = yaml.load(text, _Loader)  # noqa: S506  a SafeLoader
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: found {_reason(error)}, wanted a YAML file that can be read") from None
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ConfigError(f"{path}: line {line}: found {one_line(error.problem or 'no YAML')}, wanted YAML") from None
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise ConfigError(f"{path}: found {_reason(error)}, wanted YAML") from None
-    except ConfigError as error:
-        raise ConfigError(str(error) if str(error).startswith(str(path)) else f"{path}: {error}") from None
+        document = read_yaml(path)
+    except DocumentError as error:
+        raise ConfigError(f"{source}: {error}") from None
     if document is None:
         return {}
     if not isinstance(document, dict):
-        raise ConfigError(f"{path}: found {_kind(document)}, wanted a mapping")
+        raise ConfigError(f"{source}: found {_kind(document)}, wanted a mapping")
     return document
 
 
@@ -225,7 +201,7 @@ def _convert(raw: dict[str, Any], source: str) -> Any:
         raise ConfigError(f"{source}: {_explain(str(error), raw, schema)}") from None
 
 
-_MESSAGE: Final = re.compile(r"(?P<what>.*?)(?: - at `(?P<path>key in )?\$?(?P<at>[^`]*)`)?$", re.DOTALL)
+_MESSAGE: Final = re.compile(r"(?P<what>.*?)(?: - at `\$?(?P<at>[^`]*)`)?$", re.DOTALL)
 _UNKNOWN: Final = re.compile(r"Object contains unknown field `(?P<key>.*)`", re.DOTALL)
 _MISSING: Final = re.compile(r"Object missing required field `(?P<key>.*)`", re.DOTALL)
 
@@ -239,10 +215,11 @@ def _explain(message: str, raw: Any, schema: Any) -> str:
     prefix = f"{where}: " if where else ""
     if unknown := _UNKNOWN.match(what):
         known = ", ".join(_known_keys(schema, steps))
-        return f"{prefix}found the unknown key {one_line(unknown['key'])!r}, wanted one of {known}"
+        return f"{prefix}found the unknown key {shown(unknown['key'])}, wanted one of {known}"
     if missing := _MISSING.match(what):
         return f"{prefix}found no key {missing['key']!r}, wanted one"
     wanted = re.sub(r", got .*", "", what, flags=re.DOTALL).removeprefix("Expected ").replace("`", "")
+    wanted = re.sub(r"^\w+", lambda word: _WANTED.get(word[0], word[0]), wanted.replace(" | null", ""))
     return f"{prefix}found {_found(raw, steps)}, wanted {wanted}"
 
 
@@ -261,7 +238,7 @@ def _found(raw: Any, steps: list[str | int]) -> str:
         return "something else"
     if isinstance(value, dict | list) or any(str(step).startswith(("url", "password")) for step in steps):
         return _kind(value)
-    return f"{one_line(repr(value), 60)} ({_kind(value)})"
+    return f"{shown(value)} ({_kind(value)})"
 
 
 def _known_keys(schema: Any, steps: list[str | int]) -> tuple[str, ...]:
@@ -287,10 +264,15 @@ _KINDS: Final = {
     type(None): "nothing",
 }
 
+_WANTED: Final = {
+    "object": "a mapping",
+    "array": "a list",
+    "str": "a string",
+    "bool": "a boolean",
+    "int": "an integer",
+    "float": "a number",
+}
+
 
 def _kind(value: object) -> str:
     return _KINDS.get(type(value), type(value).__name__)
-
-
-def _reason(error: Exception) -> str:
-    return one_line(error.strerror or str(error)) if isinstance(error, OSError) else one_line(str(error) or "nonsense")

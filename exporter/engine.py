@@ -115,6 +115,14 @@ class Engine:
         """Whether the first collection of each broker ended, well or badly."""
         return all(watched.ready() for watched in self.brokers.values())
 
+    def hurry(self) -> None:
+        """Ends every run under way, so that the scrapes that wait for one answer with what they have."""
+        for watched in self.brokers.values():
+            for source in (watched.ping, *watched.sources):
+                source.cancel()
+        for source in self._hosts.values():
+            source.cancel()
+
     async def close(self) -> None:
         """Ends everything."""
         for watched in self.brokers.values():
@@ -132,10 +140,13 @@ class Engine:
             if wanted or selection == ALL:
                 pings[watched] = watched.ping
         results = await _run_all([*sources, *pings.values()], deadline)
-        for watched, ping in pings.items():
-            result = results[ping]
+        # What a reload ended meanwhile has not failed: it is gone.
+        sources = [source for source in sources if not source.closed]
+        pinged = [watched for watched, ping in pings.items() if not ping.closed]
+        for watched in pinged:
+            result = results[watched.ping]
             watched.up = result is not None and result.problem is None
-        families = list(self._answer(sources, results, list(pings)))
+        families = list(self._answer(sources, results, pinged))
         return [*families, _single(c.SERIES, sum(len(metric.samples) for metric in families))]
 
     def _answer(
@@ -210,7 +221,7 @@ def _system_source(system: RedisSystem, broker: str, limits: Limits, folded: Fol
 
 def _collector_source(collector: RedisCollector) -> Source:
     async def gather() -> Gathered:
-        return Gathered(checked(await collector.collect(), collector.families))
+        return Gathered(checked(await collector.collect(), collector.families, (collector.broker,)))
 
     return Source(collector.name, collector.broker, gather)
 
@@ -230,13 +241,7 @@ async def _run_all(sources: Collection[Source], deadline: float) -> dict[Source,
     tasks = {source: source.join() for source in sources}
     if tasks:
         await asyncio.wait(tasks.values(), timeout=deadline)
-    results: dict[Source, Result | None] = {}
-    for source, task in tasks.items():
-        ended = task.done() and not task.cancelled()
-        results[source] = task.result() if ended else None
-        if not ended:
-            source.note("still running at the deadline of a scrape")
-    return results
+    return {source: source.result(task) for source, task in tasks.items()}
 
 
 _PLACES: Final = {family.metric().name: place for place, family in enumerate(c.FAMILIES.values())}

@@ -10,10 +10,11 @@ from prometheus_client.core import Metric
 
 from exporter import catalogue as c
 from exporter.catalogue import Family
-from exporter.model import JobState, Observation, QueueState, WorkerState
+from exporter.model import Observation, QueueState, WorkerState
 from exporter.safe.limits import Folded, Names
 from exporter.safe.text import OTHER
 
+K = TypeVar("K")
 S = TypeVar("S")
 # What one state gives one family: the values of the labels that stand behind queue or worker, and the number.
 Extract = Callable[[S], Iterable[tuple[tuple[str, ...], float]]]
@@ -135,13 +136,19 @@ class Gauges:
         return [((name,), by_name[name]) for name in by_name if name in admitted]
 
 
-def _sum_of(states: Iterable[QueueState]) -> QueueState:
+def _sum_of(states: Sequence[QueueState]) -> QueueState:
     """One queue that holds the jobs of `states`: counts add up, times and workers do not."""
-    jobs: Counter[JobState] = Counter()
-    ready_by_priority: Counter[int] = Counter()
-    kept_results: Counter[str] = Counter()
-    for state in states:  # update(), as `+` would lose the explicit zeros
-        jobs.update(state.jobs)
-        ready_by_priority.update(state.ready_by_priority)
-        kept_results.update(state.kept_results)
-    return QueueState(OTHER, jobs, ready_by_priority, kept_results)
+    return QueueState(
+        OTHER,
+        jobs=_totals([state.jobs for state in states]),
+        ready_by_priority=_totals([state.ready_by_priority for state in states]),
+        kept_results=_totals([state.kept_results for state in states]),
+    )
+
+
+def _totals(counts: Iterable[Mapping[K, int]]) -> Mapping[K, int]:
+    """The sums by key, explicit zeros included, of what is known."""
+    totals: Counter[K] = Counter()
+    for count in counts:
+        totals.update(count)  # `+` would lose the zeros
+    return totals

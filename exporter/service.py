@@ -57,9 +57,9 @@ async def _serve(config: Config, load: Load, listener: socket.socket, options: W
     # What lives by now lives for ever: a full collection need not walk over it again.
     gc.freeze()
     host, port = listener.getsockname()[:2]
-    log.info("listening", address=f"{host}:{port}", version=__version__)
+    log.info("listening", address=f"[{host}]:{port}" if ":" in host else f"{host}:{port}", version=__version__)
     try:
-        await create_server(app).serve(sockets=[listener])
+        await create_server(app, engine.hurry).serve(sockets=[listener])
     finally:
         await engine.close()
     log.info("stopped")

@@ -16,6 +16,8 @@ import pytest
 
 from tests.servers import Exporter, RedisServer, StartExporter, StartRedis
 
+pytest_plugins = ["tests.toys"]
+
 FIXTURE_NEEDS = {"start_redis": "redis-server"}
 """What a fixture needs on the PATH; a test that uses it, even indirectly, needs no marker."""
 

@@ -57,7 +57,7 @@ def histogram_families(draw: st.DrawFn, name: str) -> Metric:
     count, total = ("_gcount", "_gsum") if kind == "gaugehistogram" else ("_count", "_sum")
     for labels in draw(st.lists(LABELS, max_size=4)):
         for bound in [*draw(BOUNDS), math.inf]:
-            le = {**labels, "le": floatToGoString(bound)}
+            le = {**labels, "le": floatToGoString(bound)}  # type: ignore[no-untyped-call]
             metric.samples.append(Sample(f"{name}_bucket", le, draw(VALUES), None, draw(EXEMPLARS)))
         metric.samples.append(Sample(name + count, labels, draw(VALUES)))
         metric.samples.append(Sample(name + total, labels, draw(VALUES)))
@@ -72,7 +72,7 @@ def expositions(draw: st.DrawFn) -> list[Metric]:
 
 def reference(families: list[Metric], form: Format) -> bytes:
     class Fixed(CollectorRegistry):
-        def collect(self) -> list[Metric]:  # type: ignore[override]
+        def collect(self) -> list[Metric]:
             return families
 
     generate = generate_openmetrics if form.openmetrics else generate_latest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import ClassVar, Final
 
@@ -29,6 +30,8 @@ NETWORK: Final[tuple[tuple[str, Family, float], ...]] = (
     ("errout", c.HOST_NET_SEND_ERRORS, 1),
 )
 LOAD: Final = (c.HOST_LOAD1, c.HOST_LOAD5, c.HOST_LOAD15)
+# Partitions are part of their disk, and loop devices of the disk that holds their file: node_exporter leaves out these.
+_NO_DISK: Final = re.compile(r"(z?ram|loop|fd|(h|s|v|xv)d[a-z]|nvme\d+n\d+p)\d+")
 # Guest time is part of user and nice already (proc(5)): given too, the modes would add up to more than the time.
 _COUNTED_TWICE: Final = frozenset({"guest", "guest_nice"})
 
@@ -58,7 +61,7 @@ class Host(HostCollector):
         yield _single(c.HOST_MEMORY_AVAILABLE, memory.available)
         yield _single(c.HOST_SWAP_TOTAL, swap.total)
         yield _single(c.HOST_SWAP_FREE, swap.free)
-        yield from _by_device(DISK, psutil.disk_io_counters(perdisk=True) or {})
+        yield from _by_device(DISK, _disks())
         yield from _by_device(NETWORK, psutil.net_io_counters(pernic=True) or {})
 
 
@@ -69,6 +72,11 @@ def _cpu() -> Iterator[Metric]:
             if mode not in _COUNTED_TWICE:
                 metric.samples.append(c.HOST_CPU.sample((str(number), mode), seconds))
     yield metric
+
+
+def _disks() -> Mapping[str, object]:
+    disks: Mapping[str, object] = psutil.disk_io_counters(perdisk=True) or {}
+    return {name: counters for name, counters in disks.items() if not _NO_DISK.fullmatch(name)}
 
 
 def _single(family: Family, value: float) -> Metric:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Final
 
@@ -48,6 +49,7 @@ STATUSES: Final[tuple[tuple[str, Family], ...]] = (
 KEYSPACE: Final[tuple[tuple[str, Family], ...]] = (("keys", c.REDIS_DB_KEYS), ("expires", c.REDIS_DB_EXPIRING))
 """Fields of each database's line."""
 
+_DATABASE: Final = re.compile(r"db\d{1,5}")
 _IDENTITY: Final = c.REDIS_INFO.labels[2:]  # label names and INFO fields are the same
 
 
@@ -74,7 +76,7 @@ def metrics(info: Mapping[str, Any], base: tuple[str, str]) -> Iterator[Metric]:
         yield _family(family, [(base, float(info[field]))] if field in info else [])
     for field, family in STATUSES:
         yield _family(family, [(base, float(info[field] == "ok"))] if field in info else [])
-    databases = {key: value for key, value in info.items() if key.startswith("db") and isinstance(value, dict)}
+    databases = {key: value for key, value in info.items() if _DATABASE.fullmatch(key) and isinstance(value, dict)}
     for field, family in KEYSPACE:
         yield _family(family, [((*base, db), float(values[field])) for db, values in databases.items()])
 

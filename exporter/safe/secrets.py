@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 
 class Secret:
     """Holds a password. `str()` and `repr()` show asterisks; `reveal()` is the one way to the value."""
@@ -25,3 +27,11 @@ class Secret:
 
     def __hash__(self) -> int:
         return hash(("Secret", self._value))
+
+
+def hide_urls(text: str) -> str:
+    """`text` without what follows `://`: what others typed may hold a password there, and be no URL at all.
+
+    One slash is enough, as a path made of a URL keeps no more.
+    """
+    return re.sub(":/.*", "://***", text, flags=re.DOTALL)

@@ -13,10 +13,11 @@ UNKNOWN: Final = "__unknown__"
 
 _RESERVED: Final = frozenset({OTHER, UNKNOWN})
 _HASH_CHARS: Final = 12
-# C0, DEL, C1; lone surrogates; zero-width, bidirectional and line-separating marks, which make two names look alike
-# or turn a line of a terminal around (Trojan Source, CVE-2021-42574); byte order mark; non-characters.
+# C0, DEL, C1; lone surrogates; invisible, bidirectional and line-separating marks, which make two names look alike
+# or turn a line of a terminal around (Trojan Source, CVE-2021-42574); byte order mark; non-characters; tags.
 _UNSAFE: Final = re.compile(
-    "[\x00-\x1f\x7f-\x9f\ud800-\udfff\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\ufffe\uffff]"
+    "[\x00-\x1f\x7f-\x9f\xad\ud800-\udfff\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\ufffe\uffff\U000e0000-\U000e007f]"
 )
 _LOOKS_MENDED: Final = re.compile(rf"~[0-9a-f]{{{_HASH_CHARS}}}\Z")
 

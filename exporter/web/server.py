@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
+import re
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from exporter.config import ConfigError
+from exporter.safe.text import one_line
 
 HEAD_DEADLINE: Final = 5.0
 """Seconds within which a request's head must have come: else half-open connections stay for ever."""
 CONNECTIONS: Final = 256
+"""Beyond, uvicorn answers 503."""
+HALF_OPEN: Final = 128
+"""Of these, connections without a request."""
+BACKLOG: Final = 128
 GRACE: Final = 4
 """Seconds that requests under way have at the end."""
+HURRY: Final = 2.5
+"""Seconds of these after which a scrape no longer waits for a broker that does not answer."""
 KEEP_ALIVE: Final = 120
 """Seconds an idle connection is kept: longer than most scrape intervals."""
 
@@ -26,30 +35,33 @@ KEEP_ALIVE: Final = 120
 def bind(address: str) -> socket.socket:
     """A listening socket for `host:port`, `[::1]:port`, or `:port` for every interface. Raises ConfigError."""
     host, port = _split(address)
+    both = socket.has_dualstack_ipv6()
     try:
-        family, kind, proto, _, where = socket.getaddrinfo(
-            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        family, *_, where = socket.getaddrinfo(
+            host or ("::" if both else None), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        listener = socket.socket(family, kind, proto)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(where)
-    except OSError as error:
+        both = both and family == socket.AF_INET6
+        return socket.create_server(where, family=family, backlog=BACKLOG, dualstack_ipv6=both)
+    except (OSError, UnicodeError) as error:  # UnicodeError: a host that IDNA refuses
+        reason = (error.strerror or "").partition(" (")[0] if isinstance(error, OSError) else "no host name"
         raise ConfigError(
-            f"--web.listen-address: found {address!r} ({error.strerror}), wanted an address that is free"
+            f"--web.listen-address: found {one_line(address)!r} ({reason}), wanted an address that is free"
         ) from None
-    listener.listen(128)
-    return listener
 
 
 def _split(address: str) -> tuple[str, int]:
-    host, colon, port = address.rpartition(":")
-    if not colon or not port.isdecimal() or int(port) > 65535:
-        raise ConfigError(f"--web.listen-address: found {address!r}, wanted host:port")
-    return host.removeprefix("[").removesuffix("]"), int(port)
+    match = re.fullmatch(r"(?P<host>|[^:\[\]]+|\[(?P<ipv6>[^\[\]]+)\]):(?P<port>\d{1,5})", address)
+    if match is None or int(match["port"]) > 65535:
+        raise ConfigError(f"--web.listen-address: found {one_line(address)!r}, wanted host:port")
+    return match["ipv6"] or match["host"], int(match["port"])
 
 
 class Server(uvicorn.Server):
     """uvicorn's server without its signal handlers, which end the process by the signal instead of exit code 0."""
+
+    def __init__(self, config: uvicorn.Config, hurry: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._hurry = hurry
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -62,6 +74,8 @@ class Server(uvicorn.Server):
 
     def stop(self) -> None:
         """Ends after the requests under way; at once when called again."""
+        if not self.should_exit:
+            asyncio.get_running_loop().call_later(HURRY, self._hurry)
         self.force_exit = self.should_exit
         self.should_exit = True
 
@@ -73,12 +87,14 @@ class _DeadlineProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self._timer = self.loop.call_later(HEAD_DEADLINE, transport.close)
+        self._start_timer()
+        self._make_room()
 
-    def on_message_begin(self) -> None:
-        self._stop_timer()
-        self._timer = self.loop.call_later(HEAD_DEADLINE, self.transport.close)
-        super().on_message_begin()
+    def data_received(self, data: bytes) -> None:
+        # Not at on_message_begin: empty lines before a head begin none, and yet end uvicorn's wait for the next one.
+        if self.cycle is None or self.cycle.response_complete:
+            self._start_timer()
+        super().data_received(data)
 
     def on_headers_complete(self) -> None:
         self._stop_timer()
@@ -88,14 +104,27 @@ class _DeadlineProtocol(HttpToolsProtocol):
         self._stop_timer()
         super().connection_lost(exc)
 
+    def _make_room(self) -> None:
+        """Half-open connections must not keep scrapes out: beyond HALF_OPEN the one silent for longest is closed."""
+        silent = [other for other in self.connections if isinstance(other, _DeadlineProtocol) and other._timer]
+        if len(silent) > HALF_OPEN:
+            min(silent, key=_DeadlineProtocol._closing_time).transport.abort()
+
+    def _closing_time(self) -> float:
+        return self._timer.when() if self._timer else math.inf
+
+    def _start_timer(self) -> None:
+        if self._timer is None:
+            self._timer = self.loop.call_later(HEAD_DEADLINE, self.transport.close)
+
     def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
 
-def create_server(app: Any) -> Server:
-    """A server for `app`, to be run by `serve(sockets=[...])`."""
+def create_server(app: Any, hurry: Callable[[], None]) -> Server:
+    """A server for `app`, to be run by `serve(sockets=[...])`. When it is to stop, it calls `hurry` after a while."""
     return Server(
         uvicorn.Config(
             app,
@@ -110,5 +139,6 @@ def create_server(app: Any) -> Server:
             limit_concurrency=CONNECTIONS,
             timeout_keep_alive=KEEP_ALIVE,
             timeout_graceful_shutdown=GRACE,
-        )
+        ),
+        hurry,
     )

@@ -1,0 +1,115 @@
+"""Reload: what stays, what comes, what goes."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from exporter.collectors import HOST_COLLECTORS
+from exporter.config import Limits
+from tests.servers import series
+from tests.toys import (
+    Gate,
+    Hangs,
+    Register,
+    Run,
+    broker,
+    config,
+    host_toy,
+    host_value,
+    one_queue,
+    scraped,
+    success,
+    until,
+)
+
+
+async def test_reload_keeps_what_did_not_change(run: Run, register: Register) -> None:
+    register(toy=one_queue)
+    same, gone, changed = broker("same", systems=["toy"]), broker("gone", systems=["toy"]), broker("changed")
+    engine = await run(config(same, gone, changed))
+    kept = engine.brokers["same"]
+    replaced = engine.brokers["changed"]
+
+    await engine.reload(
+        config(broker("new", systems=["toy"]), broker("changed", systems=["toy"]), broker("same", systems=["toy"]))
+    )
+    found = await scraped(engine)
+
+    assert engine.brokers["same"] is kept
+    assert engine.brokers["changed"] is not replaced
+    assert {dict(labels)["broker"] for name, labels in found if name == "taskqueue_broker_up"} == {
+        "same",
+        "changed",
+        "new",
+    }
+    assert not [key for key in found if ("broker", "gone") in key[1]]
+    assert list(engine.brokers) == ["new", "changed", "same"]
+
+
+async def test_changed_limits_start_brokers_anew(run: Run) -> None:
+    engine = await run(config(broker()))
+    before = engine.brokers["main"]
+
+    await engine.reload(config(broker(), limits=Limits(queues=1)))
+
+    assert engine.brokers["main"] is not before
+
+
+async def test_host_collectors_come_and_go(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(HOST_COLLECTORS, "toy", host_toy("toy", lambda: [host_value()]))
+    engine = await run(config())
+    assert ("taskqueue_collector_success", frozenset({("collector", "toy"), ("broker", "")})) not in await scraped(
+        engine
+    )
+
+    await engine.reload(config(hosts=["toy"]))
+    assert success(await scraped(engine), "toy", "") == 1
+
+    await engine.reload(config())
+    assert not [key for key in await scraped(engine) if ("collector", "toy") in key[1]]
+
+
+async def test_a_broker_that_a_reload_ends_during_a_scrape_has_not_failed(run: Run, register: Register) -> None:
+    gate = Gate()
+    register(gate=gate)
+    engine = await run(config(broker("gone", collectors=["gate"]), broker("kept")))
+    scrape = asyncio.create_task(scraped(engine))
+    await until(lambda: gate.runs)
+
+    await engine.reload(config(broker("kept")))
+    found = await scrape
+
+    assert not [key for key in found if ("broker", "gone") in key[1]]
+    assert series("taskqueue_broker_up", broker="kept") in found
+
+
+async def test_a_refused_configuration_shows_until_a_good_one_comes(run: Run) -> None:
+    engine = await run(config())
+    successful = series("taskqueue_exporter_config_last_reload_successful")
+    loaded = series("taskqueue_exporter_config_last_reload_success_timestamp_seconds")
+    first = await scraped(engine)
+
+    engine.refused()
+    refused = await scraped(engine)
+    await engine.reload(config())
+    again = await scraped(engine)
+
+    assert [found[successful] for found in (first, refused, again)] == [1, 0, 1]
+    assert first[loaded] == refused[loaded] < again[loaded]
+
+
+async def test_hurry_ends_what_scrapes_wait_for(run: Run, register: Register) -> None:
+    gate, hangs = Gate(), Hangs()
+    register(gate=gate, hangs=hangs, other=one_queue)
+    engine = await run(config(broker(collectors=["gate"], systems=["other"]), hosts=["hangs"]))
+    scrape = asyncio.create_task(scraped(engine, 60))
+    await until(lambda: gate.runs and hangs.runs and all(s.ended_once for s in engine.brokers["main"].sources[:1]))
+
+    engine.hurry()
+    async with asyncio.timeout(5):
+        found = await scrape
+    hangs.release.set()
+
+    assert (success(found, "gate"), success(found, "hangs", ""), success(found, "other")) == (0, 0, 1)
