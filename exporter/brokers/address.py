@@ -5,24 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from redis.asyncio.connection import parse_url
 
 from exporter.safe.secrets import Secret
 
 SCHEMES: Final = ("redis", "rediss", "unix")
-_OPTIONS: Final = frozenset(
-    {
-        "socket_timeout",
-        "socket_connect_timeout",
-        "ssl_ca_certs",
-        "ssl_certfile",
-        "ssl_keyfile",
-        "ssl_cert_reqs",
-        "ssl_check_hostname",
-    }
-)
+_TIMEOUTS: Final = frozenset({"socket_timeout", "socket_connect_timeout"})
+_TLS: Final = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname"})
+_LONGEST_TIMEOUT: Final = 60
 _WANTED: Final = "redis://[user[:password]@]host[:port][/db], rediss://... or unix:///path?db=0"
 
 
@@ -64,17 +56,16 @@ def parse_address(url: str, password: Secret | None = None) -> Address:
     if scheme not in SCHEMES:
         found = f"a URL of scheme {scheme[:20]!r}" if "://" in url else "no URL"
         raise AddressError(f"found {found}, wanted {_WANTED}")
+    _check_password(url)
     try:
         urlsplit(url).port  # noqa: B018  redis-py would leave out a port that it cannot read
         parts: dict[str, Any] = dict(parse_url(url))
     except ValueError as error:
         raise AddressError(f"found a URL that cannot be read ({_without_value(error)}), wanted {_WANTED}") from None
+    _check_options(url, scheme, parts)
     _check_database(url, parts)
     in_url = parts.pop("password", None)
     parts.pop("connection_class", None)
-    if unknown := parts.keys() - _OPTIONS - {"host", "port", "path", "db", "username"}:
-        known = ", ".join(sorted(_OPTIONS))
-        raise AddressError(f"found the option {min(unknown)[:40]!r} in the URL, wanted one of {known}")
     return Address(
         scheme=scheme,
         host=parts.pop("path", "") if scheme == "unix" else parts.pop("host", "localhost"),
@@ -84,6 +75,25 @@ def parse_address(url: str, password: Secret | None = None) -> Address:
         password=password or (Secret(in_url) if in_url else None),
         options=parts,
     )
+
+
+def _check_password(url: str) -> None:
+    """A `/`, `?` or `#` in a password ends the part it belongs to: the rest of it would be a database, or be shown."""
+    behind = url.partition("://")[2]
+    end = min((place for mark in "/?#" if (place := behind.find(mark)) >= 0), default=len(behind))
+    if "@" in behind[end:]:
+        raise AddressError("found an @ behind the host, wanted every /, ?, # and @ of the password percent-encoded")
+
+
+def _check_options(url: str, scheme: str, parts: dict[str, Any]) -> None:
+    """redis-py takes anything behind the `?`, also what its connections choke on later."""
+    known = _TIMEOUTS | _TLS if scheme == "rediss" else _TIMEOUTS
+    if unknown := parse_qs(urlsplit(url).query).keys() - known - {"db", "username", "password"}:
+        names = ", ".join(sorted(known))
+        raise AddressError(f"found the option {min(unknown)[:40]!r} in the URL, wanted one of {names}")
+    for name in _TIMEOUTS & parts.keys():
+        if not 0 < parts[name] <= _LONGEST_TIMEOUT:
+            raise AddressError(f"found {name}={parts[name]:g}, wanted seconds up to {_LONGEST_TIMEOUT}")
 
 
 def _check_database(url: str, parts: dict[str, Any]) -> None:

@@ -6,8 +6,8 @@ import importlib.util
 from collections.abc import AsyncIterator, Awaitable, Iterable
 from typing import Any, Final, TypeVar
 
-from redis.asyncio import ConnectionPool, Redis, SSLConnection, UnixDomainSocketConnection
-from redis.asyncio.connection import Connection, DefaultParser
+from redis.asyncio import BlockingConnectionPool, Redis, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.connection import AbstractConnection, Connection, DefaultParser
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -16,15 +16,23 @@ from redis.exceptions import RedisError
 from exporter.brokers.address import Address
 from exporter.safe.text import one_line
 
-REPLY_BYTES: Final = 16 * 1024 * 1024
-"""The largest reply that is read. What is longer ends the connection: no answer we ask for is."""
+REPLY_BYTES: Final = 8 * 1024 * 1024
+"""The most that is read of the replies to one round trip. What is longer ends the connection."""
 PIPELINE_COMMANDS: Final = 500
 """Commands sent in one go: more would keep other clients of the server waiting."""
 SCAN_COUNT: Final = 1000
 """Keys per SCAN: 10 takes 13 times as long, 10,000 makes other clients wait (p99 19 ms)."""
 
-_SOCKET_TIMEOUT: Final = 5.0
-_CONNECTION_CLASSES: Final = {"redis": Connection, "rediss": SSLConnection, "unix": UnixDomainSocketConnection}
+_SOCKET_TIMEOUT: Final = 5
+_CONNECTIONS: Final = 16
+_TOO_LARGE: Final = f"reply larger than {REPLY_BYTES} bytes"
+# hiredis makes room for as many elements as an array declares: 17 GB of it froze the garbage collector for 4 s.
+_ARRAYS: Final = frozenset(b"*~>%|")
+_ARRAY_DIGITS: Final = 5
+_STRINGS: Final = frozenset(b"$=!")
+_STRING_DIGITS: Final = len(str(REPLY_BYTES))
+_LONGEST_LINE: Final = 64 * 1024
+"""Of statuses, errors and sizes."""
 
 Command = tuple[str | bytes | int | float, ...]
 Reply = Any
@@ -35,14 +43,28 @@ class BrokerError(Exception):
     """The broker cannot be read: not reached, no answer in time, refused. One line, without secrets."""
 
 
+class ReplyTooLarge(BrokerError):
+    """The replies to one round trip were longer than REPLY_BYTES: fewer commands at a time may do."""
+
+
+class _Overrun(RedisConnectionError):
+    """Raised below redis-py, so of a kind that it lets through."""
+
+
 class BoundedParser(DefaultParser):  # type: ignore[misc, valid-type]
-    """redis-py's parser, which stops reading a reply beyond REPLY_BYTES instead of holding it all in memory."""
+    """redis-py's parser, which stops reading beyond REPLY_BYTES instead of holding it all in memory."""
 
     _received = 0
+    _skip = 0  # bytes that are still to come of a string
+    _line = b""  # the part that has come of a line
 
-    async def read_response(self, *args: Any, **kwargs: Any) -> Reply:
+    def on_connect(self, connection: AbstractConnection) -> None:
+        self._received, self._skip, self._line = 0, 0, b""
+        super().on_connect(connection)
+
+    def expect_replies(self) -> None:
+        """Commands were sent: what comes in from now on are the replies to them."""
         self._received = 0
-        return await super().read_response(*args, **kwargs)
 
     async def read_from_socket(self) -> bool:
         chunk = await self._stream.read(self._read_size)
@@ -50,9 +72,55 @@ class BoundedParser(DefaultParser):  # type: ignore[misc, valid-type]
             raise RedisConnectionError("Connection closed by server.")
         self._received += len(chunk)
         if self._received > REPLY_BYTES:
-            raise RedisConnectionError(f"reply larger than {REPLY_BYTES} bytes")
+            raise _Overrun(_TOO_LARGE)
+        self._check_sizes(chunk)
         self._reader.feed(chunk)
         return True
+
+    def _check_sizes(self, chunk: bytes) -> None:
+        """Goes from line to line and over the strings, looking at the sizes that are declared."""
+        data, place = self._line + chunk, self._skip
+        while (end := data.find(b"\r\n", place)) >= 0:
+            kind, size = data[place], data[place + 1 : end]
+            if kind in _ARRAYS and len(size) > _ARRAY_DIGITS:
+                raise _Overrun(_TOO_LARGE)
+            place = end + 2
+            if kind in _STRINGS and size.isdigit():
+                if len(size) > _STRING_DIGITS or int(size) > REPLY_BYTES:
+                    raise _Overrun(_TOO_LARGE)
+                place += int(size) + 2
+        self._skip, self._line = max(0, place - len(data)), data[place:]
+        if len(self._line) > _LONGEST_LINE:
+            raise _Overrun(_TOO_LARGE)
+
+
+class _Bounded(AbstractConnection):
+    """Tells its parser where a round trip begins."""
+
+    _parser: BoundedParser
+
+    async def send_packed_command(self, *args: Any, **kwargs: Any) -> None:
+        self._parser.expect_replies()
+        await super().send_packed_command(*args, **kwargs)
+
+
+class _BoundedConnection(_Bounded, Connection):
+    pass
+
+
+class _BoundedSSLConnection(_Bounded, SSLConnection):
+    pass
+
+
+class _BoundedUnixConnection(_Bounded, UnixDomainSocketConnection):
+    pass
+
+
+_CONNECTION_CLASSES: Final = {
+    "redis": _BoundedConnection,
+    "rediss": _BoundedSSLConnection,
+    "unix": _BoundedUnixConnection,
+}
 
 
 class Pulls:
@@ -71,22 +139,30 @@ class Pulls:
             "retry": Retry(NoBackoff(), 0),  # the next scrape is the retry; redis-py 6 and later would wait
             **_no_setinfo(),
         }
-        self._pool = ConnectionPool(
-            connection_class=_CONNECTION_CLASSES[address.scheme], max_connections=16, **arguments
+        # Not ConnectionPool: that of redis-py 5 connects one at a time, so that a hanging server takes 5 s for each.
+        self._pool = BlockingConnectionPool(
+            connection_class=_CONNECTION_CLASSES[address.scheme],
+            max_connections=_CONNECTIONS,
+            timeout=_SOCKET_TIMEOUT,
+            **arguments,
         )
         self._redis: Redis = Redis(connection_pool=self._pool)
 
     async def ping(self) -> None:
-        """Returns when the broker answered PING."""
-        await self.one("PING")
+        """Returns when the broker answered PING with PONG."""
+        if await self.one("PING") is not True:  # redis-py's reading of PONG
+            raise BrokerError("the answer to PING is not PONG: no Redis?")
 
     async def one(self, *command: str | bytes | int | float) -> Reply:
         """The reply to one command. An error reply raises BrokerError."""
-        return await _guard(self._redis.execute_command(*command))  # type: ignore[no-untyped-call]
+        return await self._guard(self._redis.execute_command(*command))  # type: ignore[no-untyped-call]
 
     async def info(self) -> dict[str, Any]:
         """INFO, its values as numbers where they are numbers."""
-        return dict(await _guard(self._redis.info()))
+        info = dict(await self._guard(self._redis.info()))
+        if "redis_version" not in info:  # Valkey and the others have it too
+            raise BrokerError("the answer to INFO names no version: no Redis?")
+        return info
 
     async def many(self, commands: Iterable[Command]) -> list[Reply]:
         """The replies to many commands, in order, over as few round trips as PIPELINE_COMMANDS allows.
@@ -124,18 +200,24 @@ class Pulls:
         await self._redis.aclose()
         await self._pool.disconnect()
 
+    async def _guard(self, reply: Awaitable[T]) -> T:
+        try:
+            return await reply
+        except _Overrun as error:
+            raise ReplyTooLarge(str(error)) from None
+        except (RedisError, OSError, TimeoutError) as error:
+            raise BrokerError(one_line(self._without_secret(f"{type(error).__name__}: {error}"))) from None
+
+    def _without_secret(self, text: str) -> str:
+        """A server without AUTH repeats the arguments of it in its error."""
+        password = self.address.password
+        return text.replace(password.reveal(), "***") if password else text
+
     async def _pipeline(self, commands: list[Command]) -> list[Reply]:
         async with self._redis.pipeline(transaction=False) as pipeline:
             for command in commands:
                 pipeline.execute_command(*command)
-            return await _guard(pipeline.execute(raise_on_error=False))
-
-
-async def _guard(reply: Awaitable[T]) -> T:
-    try:
-        return await reply
-    except (RedisError, OSError, TimeoutError) as error:
-        raise BrokerError(one_line(f"{type(error).__name__}: {error}")) from None
+            return await self._guard(pipeline.execute(raise_on_error=False))
 
 
 def _no_setinfo() -> dict[str, None]:

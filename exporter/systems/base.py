@@ -65,6 +65,8 @@ class Discovery:
     BUSY_SHARE: Final = 0.02
     """Of the time, at most this share is spent searching: a keyspace of millions is walked less often."""
     KNOWN_QUEUES: Final = 10_000
+    PATIENCE: Final = 1.0
+    """Seconds that the first search is waited for where queues are configured: those can be observed without it."""
 
     def __init__(self, search: Search | None, configured: Collection[str] = ()) -> None:
         self._search = search
@@ -76,14 +78,16 @@ class Discovery:
         """Why the last search failed, if it did."""
 
     async def queues(self) -> Collection[str]:
-        """Every queue known by now. Raises BrokerError while no search has succeeded."""
+        """Every queue known by now. Raises BrokerError while none is configured and no search has succeeded."""
         if self._search is not None and self._task is None and time.monotonic() >= self._next:
             self._task = asyncio.create_task(self._run(self._search))
         if not self._done_once and self._task is not None:
-            # Shielded: whoever waits may give up, the search goes on for the next scrape.
-            await asyncio.shield(self._task)
+            # wait() cancels nothing: whoever waits may give up, the search goes on for the next scrape.
+            await asyncio.wait({self._task}, timeout=self.PATIENCE if self._known else None)
         if not self._done_once:
-            raise BrokerError(self.problem or "no search for queues has ended yet")
+            self.problem = self.problem or "no search for queues has ended yet"
+            if not self._known:
+                raise BrokerError(self.problem)
         return tuple(self._known)
 
     async def close(self) -> None:

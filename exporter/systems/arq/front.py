@@ -15,15 +15,16 @@ _ABORTED_SCORE: Final = 1.0
 
 
 class Front:
-    """Walked page by page until a page holds a due job that does not run and none that does, or the due jobs end."""
+    """Walked page by page until one holds no running job, and a ready one was met; or until the due jobs end."""
 
     def __init__(self, queue: str) -> None:
         self.queue = queue
         self.key = key_bytes(queue)
         self.due = 0
         self.scheduled = 0
-        self.running: list[bytes] = []
-        self.first_ready: bytes | None = None
+        self.running: set[bytes] = set()  # a job that comes in front while we walk shifts one into two pages
+        self.ready: dict[bytes, None] = {}  # those met on the way, in their order
+        self.failed = False
         self.oldest_ready: float | None = None
         self.page: list[tuple[bytes, float]] = []
         self._pages = 0
@@ -32,42 +33,45 @@ class Front:
     @property
     def wants_page(self) -> bool:
         """Whether the walk goes on."""
-        return self.due > 0 and not self._ended and self._pages < MAX_PAGES
+        return self.due > 0 and not self.failed and not self._ended and self._pages < MAX_PAGES
 
     @property
     def complete(self) -> bool:
         """Whether every running job was found."""
-        return self.due == 0 or self._ended
+        return self.due == 0 or (self._ended and not self.failed)
 
     @property
     def gave_up(self) -> bool:
         """Whether the walk ended at MAX_PAGES."""
-        return not self.complete and self._pages == MAX_PAGES
+        return self._pages == MAX_PAGES and not self._ended and not self.failed
+
+    def fail(self) -> None:
+        """A page or its marks could not be read: what runs is not known."""
+        self.failed, self.page = True, []
 
     def page_command(self) -> Command:
         """The command for the next page: job ids and due times."""
         start = self._pages * PAGE
         return ("ZRANGE", self.key, start, start + PAGE - 1, "WITHSCORES")
 
-    def take_page(self, reply: Reply, now_ms: float) -> bool:
-        """The reply to `page_command`. Returns whether due jobs stand in it, whose marks are wanted then."""
+    def take_page(self, reply: Reply, now_ms: float) -> None:
+        """The reply to `page_command`; the marks of the jobs that stand in `page` then are wanted next."""
         members = [(job_id, float(score)) for job_id, score in zip(reply[::2], reply[1::2], strict=True)]
         self.page = [(job_id, score) for job_id, score in members if score <= now_ms]
         self._pages += 1
         self._ended = len(self.page) < PAGE
-        return bool(self.page)
 
     def take_marks(self, marks: Reply) -> None:
         """Which jobs of the page are in progress: a value stands where a key does."""
         running = {job_id for (job_id, _), mark in zip(self.page, marks, strict=True) if mark is not None}
-        self.running += running
+        self.running |= running
         for job_id, score in self.page:
             if job_id not in running:
                 self._meet_ready(job_id, score)
-        self._ended = self._ended or not running
+        # A page full of aborted jobs says nothing: those that run may stand behind them.
+        self._ended = self._ended or (not running and self.oldest_ready is not None)
 
     def _meet_ready(self, job_id: bytes, score: float) -> None:
-        if self.first_ready is None:
-            self.first_ready = job_id
+        self.ready[job_id] = None
         if self.oldest_ready is None and score > _ABORTED_SCORE:
             self.oldest_ready = score / 1000

@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
-from exporter.brokers.pulls import Pulls
+from exporter.brokers.pulls import BrokerError, Pulls
 from exporter.model import JobState, Observation, Permissions, QueueState
+from exporter.safe.text import one_line
 from exporter.systems.arq.front import MAX_PAGES, PAGE, Front
 from exporter.systems.base import Discovery, RedisSystem, SystemOptions
 from exporter.systems.head import Head
@@ -20,10 +21,14 @@ from exporter.systems.keys import Problems, key_text
 JOB: Final = b"arq:job:"
 IN_PROGRESS: Final = b"arq:in-progress:"
 HEALTH_SUFFIX: Final = b":health-check"
+HEALTH_MARK: Final = b" j_complete="  # other programs have keys of that suffix too
+DEFAULT_QUEUE: Final = b"arq:queue"
 ABORTS: Final = b"arq:abort"  # a sorted set of job ids, and no queue
 
-# Members of a sorted set that are looked up to tell a queue: some may have lost their job to expiry.
+# Members at each end of a sorted set that are looked up to tell a queue: the jobs of the oldest may have expired.
 _PROBED_MEMBERS: Final = 5
+# Sorted sets probed in one go: those of other programs may have members of any size.
+_PROBED_KEYS: Final = 50
 
 
 class Arq(RedisSystem):
@@ -38,6 +43,8 @@ class Arq(RedisSystem):
 
     async def observe(self) -> Observation:
         queues = await self._discovery.queues()
+        if not queues:  # nothing would be asked of a broker that may be gone
+            await self.pulls.ping()
         now = self.clock()
         problems = Problems(self._discovery.problem)
         fronts = [Front(queue) for queue in queues]
@@ -49,7 +56,7 @@ class Arq(RedisSystem):
         names = frozenset(self.options.queues) or frozenset({"*"})
         return (
             Permissions("queues", frozenset({"zcount", "zrange", "mget"}), names | {"arq:in-progress:*"}),
-            Permissions("discovery", frozenset({"scan", "zrange", "exists"}), frozenset({"*"})),
+            Permissions("discovery", frozenset({"scan", "getrange", "zrange", "exists"}), frozenset({"*"})),
         )
 
     async def close(self) -> None:
@@ -78,16 +85,19 @@ class Arq(RedisSystem):
         walking = [front for front in fronts if front.wants_page]
         while walking:
             pages = await self.pulls.many(front.page_command() for front in walking)
-            walking = [
-                front
-                for front, page in zip(walking, pages, strict=True)
-                if not problems.note(front.queue, page) and front.take_page(page, now * 1000)
-            ]
+            for front, page in zip(walking, pages, strict=True):
+                if problems.note(front.queue, page):
+                    front.fail()
+                else:
+                    front.take_page(page, now * 1000)
+            marked = [front for front in walking if front.page]
             marks = await self.pulls.many(
-                ("MGET", *(IN_PROGRESS + job_id for job_id, _ in front.page)) for front in walking
+                ("MGET", *(IN_PROGRESS + job_id for job_id, _ in front.page)) for front in marked
             )
-            for front, mark in zip(walking, marks, strict=True):
-                if not problems.note(front.queue, mark):
+            for front, mark in zip(marked, marks, strict=True):
+                if problems.note(front.queue, mark):
+                    front.fail()
+                else:
                     front.take_marks(mark)
             walking = [front for front in walking if front.wants_page]
         for front in fronts:
@@ -105,7 +115,7 @@ class Arq(RedisSystem):
             queue=front.queue,
             jobs=jobs,
             oldest_ready=front.oldest_ready,
-            oldest_running=min(watched.running_since.values(), default=None),
+            oldest_running=None if front.failed else min(watched.running_since.values(), default=None),
             last_progress=watched.last_progress,
         )
 
@@ -115,30 +125,59 @@ class Arq(RedisSystem):
         """Queues by their health keys, and by sorted sets whose members are jobs: also those no worker ever touched."""
         found: set[bytes] = set()
         async for keys in self.pulls.scan("MATCH", "*" + HEALTH_SUFFIX.decode(), "TYPE", "string"):
-            found.update(key.removesuffix(HEALTH_SUFFIX) for key in keys)
+            texts = await self.pulls.many(("GETRANGE", key, 0, 100) for key in keys)
+            found.update(
+                key.removesuffix(HEALTH_SUFFIX)
+                for key, text in zip(keys, texts, strict=True)
+                if isinstance(text, bytes) and HEALTH_MARK in text
+            )
         async for keys in self.pulls.scan("TYPE", "zset"):
-            found.update(await self._queues_among([key for key in keys if key != ABORTS and key not in found]))
+            found.update({DEFAULT_QUEUE}.intersection(keys))
+            new = [key for key in keys if key != ABORTS and key not in found]
+            for start in range(0, len(new), _PROBED_KEYS):
+                found.update(await self._queues_among(new[start : start + _PROBED_KEYS]))
+            if len(found) > self._discovery.KNOWN_QUEUES:
+                break
         return [key_text(key) for key in found]
 
     async def _queues_among(self, keys: list[bytes]) -> Iterable[bytes]:
-        heads = await self.pulls.many(("ZRANGE", key, 0, _PROBED_MEMBERS - 1) for key in keys)
-        members = {key: head for key, head in zip(keys, heads, strict=True) if isinstance(head, list) and head}
-        known = await self.pulls.many(("EXISTS", *(JOB + job_id for job_id in head)) for head in members.values())
-        return [key for key, count in zip(members, known, strict=True) if isinstance(count, int) and count > 0]
+        """Those of the sorted sets whose members are jobs. Raises BrokerError where that cannot be looked up."""
+        ends = await self.pulls.many(
+            command
+            for key in keys
+            for command in (("ZRANGE", key, 0, _PROBED_MEMBERS - 1), ("ZRANGE", key, -_PROBED_MEMBERS, -1))
+        )
+        members: dict[bytes, list[bytes]] = {}
+        for key, first, last in zip(keys, ends[::2], ends[1::2], strict=True):
+            if isinstance(first, list) and isinstance(last, list) and first:  # else gone, or not ours to read
+                members[key] = first + last
+        known = await self.pulls.many(("EXISTS", *(JOB + job_id for job_id in ids)) for ids in members.values())
+        if error := next((count for count in known if isinstance(count, Exception)), None):
+            raise BrokerError(one_line(str(error)))
+        return [key for key, count in zip(members, known, strict=True) if count]
 
 
 class _Watched:
     """What is remembered of a queue from scrape to scrape."""
 
-    __slots__ = ("head", "last_progress", "running_since")
+    __slots__ = ("_first", "_head", "last_progress", "running_since")
 
     def __init__(self, now: float) -> None:
-        self.head = Head()
+        self._head = Head()
+        self._first: bytes | None = None
         self.last_progress = now
         self.running_since: dict[bytes, float] = {}
 
     def note(self, front: Front, now: float) -> None:
+        if front.failed:
+            return
         self.running_since = {job_id: self.running_since.get(job_id, now) for job_id in front.running}
+        if not front.complete:
+            return
+        # The job watched is the first one until it leaves: a lost worker's jobs come back in front of it, and an
+        # aborted one does, which is no progress.
+        if self._first not in front.ready:
+            self._first = next(iter(front.ready), None)
         ready = front.due - len(front.running)
-        if front.complete and (self.head.note(front.first_ready, ready, now) or ready <= 0):
+        if self._head.note(self._first, ready, now) or ready <= 0:
             self.last_progress = now

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Collection
 from typing import Final
 
-from exporter.brokers.pulls import BrokerError, Pulls
+from exporter.brokers.pulls import BrokerError, Pulls, ReplyTooLarge
 from exporter.model import JobState, Observation, Permissions, QueueState
 from exporter.systems.base import Discovery, RedisSystem, SystemOptions
 from exporter.systems.head import Head
@@ -27,6 +27,8 @@ UNACKED_INDEX: Final = "unacked_index"
 _NO_TASKS: Final = (b"pidbox", b"celeryev")
 # A reply queue that never goes away leaves its binding behind: sets of a million members were seen.
 _MAX_BINDINGS: Final = 10_000
+# Heads read in one go: whole messages, of any size.
+_PEEKED_LISTS: Final = 50
 
 _List = tuple[str, int]  # queue, priority
 
@@ -85,16 +87,21 @@ class Celery(RedisSystem):
 
     async def _peek(self, lists: list[_List], problems: Problems) -> dict[_List, object]:
         """What identifies the message at the head of each list: a hash, as nothing of it is read or kept."""
-        try:
-            replies = await self.pulls.many(("LINDEX", list_key(*where), -1) for where in lists)
-        except BrokerError as error:  # a message beyond the reply limit: the depths stand
-            problems.add(f"heads of queues not read: {error}")
-            return {}
-        return {
-            where: hash(message)
-            for where, message in zip(lists, replies, strict=True)
-            if not problems.note(where[0], message) and message is not None
-        }
+        heads: dict[_List, object] = {}
+        for start in range(0, len(lists), _PEEKED_LISTS):
+            some = lists[start : start + _PEEKED_LISTS]
+            try:
+                replies = await self.pulls.many(("LINDEX", list_key(*where), -1) for where in some)
+            except ReplyTooLarge as error:
+                problems.add(f"heads of queues not read: {error}")
+                continue
+            except BrokerError as error:  # the depths stand
+                problems.add(f"heads of queues not read: {error}")
+                break
+            for where, message in zip(some, replies, strict=True):
+                if not problems.note(where[0], message) and message is not None:
+                    heads[where] = hash(message)
+        return heads
 
     async def _unacked(self, problems: Problems) -> tuple[int | None, float | None]:
         count, index = await self.pulls.many([("HLEN", UNACKED), ("ZRANGE", UNACKED_INDEX, 0, 0, "WITHSCORES")])
@@ -131,6 +138,8 @@ class Celery(RedisSystem):
             for key in keys:
                 if not key.endswith(_NO_TASKS):
                     found.update(await self._bound(key))
+            if len(found) > self._discovery.KNOWN_QUEUES:
+                break
         return found
 
     async def _bound(self, key: bytes) -> set[str]:

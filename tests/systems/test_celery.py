@@ -1,0 +1,141 @@
+"""What Celery remembers of its queues from look to look."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import redis
+
+from exporter.brokers import pulls as pulls_module
+from exporter.model import JobState
+from exporter.systems.celery import Celery
+from exporter.systems.celery.system import SEPARATOR, list_key
+from tests.servers import RedisServer
+from tests.systems.observing import START, Clock, state, watching
+
+QUEUE = "celery"
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def client(redis_server: RedisServer) -> redis.Redis:
+    return redis_server.client()
+
+
+@pytest.fixture
+async def celery(redis_server: RedisServer, clock: Clock) -> AsyncIterator[Celery]:
+    async with watching(Celery, redis_server, clock, QUEUE, "other", discover=False) as system:
+        yield system
+
+
+def put(client: redis.Redis, *tasks: str | bytes, queue: str = QUEUE, priority: int = 0) -> None:
+    client.lpush(list_key(queue, priority).decode(), *tasks)
+
+
+def take(client: redis.Redis, queue: str = QUEUE, priority: int = 0) -> None:
+    assert client.rpop(list_key(queue, priority).decode())
+
+
+async def test_the_oldest_of_several_priorities_counts(celery: Celery, client: redis.Redis, clock: Clock) -> None:
+    await celery.observe()
+    put(client, "a", priority=9)
+    clock.now += 5
+    await celery.observe()
+    put(client, "b")
+    clock.now += 5
+    seen = state(await celery.observe(), QUEUE)
+    assert seen.oldest_ready == START + 5
+    assert seen.ready_by_priority == {0: 1, 3: 0, 6: 0, 9: 1}
+    take(client, priority=9)
+    assert state(await celery.observe(), QUEUE).oldest_ready == START + 10
+
+
+async def test_the_oldest_is_unknown_while_that_of_one_priority_is(
+    celery: Celery, client: redis.Redis, clock: Clock
+) -> None:
+    put(client, "old", priority=9)
+    await celery.observe()
+    put(client, "new")
+    clock.now += 5
+    assert state(await celery.observe(), QUEUE).oldest_ready is None
+    take(client, priority=9)
+    clock.now += 5
+    assert state(await celery.observe(), QUEUE).oldest_ready == START + 5
+
+
+async def test_a_task_taken_is_progress_though_as_many_came(celery: Celery, client: redis.Redis, clock: Clock) -> None:
+    put(client, "a", "b")
+    assert state(await celery.observe(), QUEUE).last_progress == START
+    take(client)
+    put(client, "c")
+    clock.now += 5
+    assert state(await celery.observe(), QUEUE).last_progress == START + 5
+    put(client, "d", priority=3)
+    clock.now += 5
+    assert state(await celery.observe(), QUEUE).last_progress == START + 5
+
+
+async def test_depths_stand_where_a_head_is_too_large_to_read(
+    celery: Celery, client: redis.Redis, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pulls_module, "REPLY_BYTES", 100_000)
+    await celery.observe()
+    put(client, b"x" * 200_000)
+    seen = await celery.observe()
+    assert state(seen, QUEUE).jobs == {JobState.READY: 1}
+    assert state(seen, QUEUE).oldest_ready is None
+    assert len(seen.problems) == 1
+    take(client)
+    assert not (await celery.observe()).problems
+
+
+async def test_a_queue_with_one_list_that_cannot_be_read_is_left_out_whole(
+    celery: Celery, client: redis.Redis, clock: Clock
+) -> None:
+    put(client, "a")
+    put(client, "a", queue="other")
+    client.set(list_key(QUEUE, 6), "text")
+    seen = await celery.observe()
+    assert [state.queue for state in seen.queues] == ["other"]
+    assert len(seen.problems) == 1
+    assert QUEUE in next(iter(seen.problems))
+
+
+async def test_unacked_messages_and_the_oldest(celery: Celery, client: redis.Redis, clock: Clock) -> None:
+    seen = await celery.observe()
+    assert (seen.unacked_jobs, seen.oldest_unacked) == (0, None)
+    client.hset("unacked", mapping={"a": "{}", "b": "{}"})
+    client.zadd("unacked_index", {"a": START - 7, "b": START - 3})
+    seen = await celery.observe()
+    assert (seen.unacked_jobs, seen.oldest_unacked) == (2, START - 7)
+
+
+async def test_unacked_of_the_wrong_type_is_absent(celery: Celery, client: redis.Redis, clock: Clock) -> None:
+    client.set("unacked", "text")
+    seen = await celery.observe()
+    assert seen.unacked_jobs is None
+    assert len(seen.queues) == 2
+    assert len(seen.problems) == 1
+
+
+async def test_the_search_takes_queues_of_tasks_only(redis_server: RedisServer, clock: Clock) -> None:
+    client = redis_server.client()
+    for key, queue in (
+        ("_kombu.binding.celery", "celery"),
+        ("_kombu.binding.mails", "mails"),
+        ("_kombu.binding.celery.pidbox", "celery@host.celery.pidbox"),
+        ("_kombu.binding.reply.celery.pidbox", "1234.reply.celery.pidbox"),
+        ("_kombu.binding.celeryev", "celeryev.1234"),
+        ("colours", "red"),
+    ):
+        client.sadd(key, SEPARATOR.join(("key", "", queue)))
+    client.set("_kombu.binding.text", "no set")
+    async with watching(Celery, redis_server, clock, discover=True) as celery:
+        seen = await celery.observe()
+    assert {state.queue for state in seen.queues} == {"celery", "mails"}
+    assert not seen.problems

@@ -1,0 +1,126 @@
+"""The walk over the front of an ARQ queue, against queues that are lists."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.systems.arq.front import MAX_PAGES, PAGE, Front
+
+NOW_MS = 1_000_000.0
+ABORTED = 1.0
+
+Member = tuple[bytes, float]
+
+
+def members(count: int, score: float = 1000.0, prefix: str = "job") -> list[Member]:
+    """Jobs due one after the other from `score` on."""
+    return [(f"{prefix}{number}".encode(), score + number) for number in range(count)]
+
+
+def walk(queue: list[Member], running: Collection[bytes]) -> Front:
+    """Walks over `queue`, whose `running` members are in progress, as Arq does."""
+    front = Front("q")
+    front.due = sum(score <= NOW_MS for _, score in queue)
+    while front.wants_page:
+        _, key, start, stop, _ = front.page_command()
+        assert key == b"q"
+        assert isinstance(start, int)
+        assert isinstance(stop, int)
+        page = queue[start : stop + 1]
+        front.take_page([part for job_id, score in page for part in (job_id, b"%f" % score)], NOW_MS)
+        if front.page:
+            front.take_marks([b"1" if job_id in running else None for job_id, _ in front.page])
+    return front
+
+
+def test_an_empty_queue_needs_no_page() -> None:
+    front = walk([], ())
+    assert front.complete
+    assert front.oldest_ready is None
+
+
+def test_jobs_due_later_are_not_looked_at() -> None:
+    front = walk([*members(2), *members(5, NOW_MS + 1, "later")], {b"job0", b"later0"})
+    assert front.running == {b"job0"}
+    assert list(front.ready) == [b"job1"]
+    assert front.oldest_ready == 1001.0 / 1000
+
+
+def test_more_running_jobs_than_a_page_holds_are_all_found() -> None:
+    queue = members(3 * PAGE + 50)
+    running = {job_id for job_id, _ in queue[: 2 * PAGE + 10]}
+    front = walk(queue, running)
+    assert front.complete
+    assert front.running == running
+    assert front.oldest_ready == queue[2 * PAGE + 10][1] / 1000
+
+
+def test_more_running_jobs_than_are_walked_over_are_not_counted_at_all() -> None:
+    queue = members(PAGE * MAX_PAGES + 1)
+    front = walk(queue, {job_id for job_id, _ in queue})
+    assert front.gave_up
+    assert not front.complete
+    assert front.oldest_ready is None
+
+
+def test_exactly_as_many_running_jobs_as_are_walked_over() -> None:
+    queue = members(PAGE * MAX_PAGES - 1)
+    front = walk(queue, {job_id for job_id, _ in queue})
+    assert front.complete
+    assert not front.gave_up
+    assert len(front.running) == len(queue)
+
+
+def test_an_aborted_job_has_no_due_time() -> None:
+    front = walk([(b"aborted", ABORTED), *members(2, 5000.0)], ())
+    assert list(front.ready) == [b"aborted", b"job0", b"job1"]
+    assert front.oldest_ready == 5.0
+
+
+def test_jobs_that_run_behind_a_page_of_aborted_ones_are_found() -> None:
+    aborted = [(f"aborted{number:04}".encode(), ABORTED) for number in range(2 * PAGE)]
+    front = walk([*aborted, *members(3, 5000.0)], {b"job0"})
+    assert front.complete
+    assert front.running == {b"job0"}
+    assert front.oldest_ready == 5.001
+
+
+def test_a_job_that_is_met_on_two_pages_is_counted_once() -> None:
+    # given a queue into whose front a job comes between two pages
+    queue = members(PAGE + 5)
+    running = {job_id for job_id, _ in queue}
+    front = Front("q")
+    front.due = len(queue)
+    for page in (queue[:PAGE], [(b"new", 0.0), *queue][PAGE:]):
+        front.take_page([part for job_id, score in page for part in (job_id, b"%f" % score)], NOW_MS)
+        front.take_marks([b"1" if job_id in running else None for job_id, _ in front.page])
+    assert front.complete
+    assert front.running == running
+
+
+def test_nothing_is_known_of_what_runs_once_a_page_failed() -> None:
+    front = Front("q")
+    front.due = 3
+    front.take_page([b"a", b"1000"], NOW_MS)
+    front.fail()
+    assert not front.complete
+    assert not front.gave_up
+    assert not front.wants_page
+    assert front.page == []
+
+
+@given(st.integers(0, 3 * PAGE), st.integers(0, 2 * PAGE), st.integers(0, 3))
+def test_ready_and_running_add_up(running: int, ready: int, aborted: int) -> None:
+    queue = [
+        *((f"aborted{number}".encode(), ABORTED) for number in range(aborted)),
+        *members(running, 2000.0, "running"),
+        *members(ready, 900_000.0, "ready"),
+    ]
+    front = walk(queue, {job_id for job_id, _ in queue if job_id.startswith(b"running")})
+    assert front.complete
+    assert len(front.running) == running
+    assert front.due - len(front.running) == ready + aborted
+    assert front.oldest_ready == (900.0 if ready else None)
