@@ -67,7 +67,8 @@ QUEUE_OLDEST_READY = Family(
     "gauge",
     "When the oldest ready job became due; absent if none is ready or if it cannot be known. ARQ: the job's score. "
     "Celery: messages carry no send time, so it is the scrape at which the queue's head was first seen, given only "
-    "where the scrape before saw that list empty (right to one scrape interval, never too old).",
+    "where the scrape before saw that list empty, or the search before did not find the queue (right to one such "
+    "interval, never too old).",
     Q,
 )
 QUEUE_OLDEST_RUNNING = Family(

@@ -82,9 +82,9 @@ def serve(ctx: click.Context, /, **options: Any) -> None:
     switches = {name: options[f"collector_{name}"] for name in known_collectors()}
     given = {name: on for name, on in switches.items() if on is not None}
     read: Callable[[], Config] = partial(load, options["config_file"], options["redis_url"], given)
-    read()  # a bad configuration is told before the port is taken
+    config = read()  # before the port is taken, and before a connection is made
     listener = bind(options["web_listen_address"])
-    run(read, listener, WebOptions(options["web_telemetry_path"], options["web_max_requests"]))
+    run(config, read, listener, WebOptions(options["web_telemetry_path"], options["web_max_requests"]))
 
 
 @cli.command("check-config")

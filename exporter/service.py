@@ -22,7 +22,7 @@ from exporter.web.server import create_server
 log = structlog.get_logger("exporter.service")
 
 Load = Callable[[], Config]
-"""Reads the configuration, now or again. Raises ConfigError."""
+"""Reads the configuration again. Raises ConfigError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +33,10 @@ class WebOptions:
     max_requests: int
 
 
-def run(load: Load, listener: socket.socket, options: WebOptions) -> None:
-    """Serves until SIGTERM or SIGINT. Raises ConfigError where the first configuration is bad."""
-    config = load()
+def run(config: Config, load: Load, listener: socket.socket, options: WebOptions) -> None:
+    """Serves `config` until SIGTERM or SIGINT, and what `load` gives after a reload."""
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload, it must not end us
     _runner()(_serve(config, load, listener, options))
 
 

@@ -52,8 +52,9 @@ class Cli:
             if name.startswith("TASKQUEUE_EXPORTER_"):
                 monkeypatch.delenv(name)
 
-    def _run(self, load: Load, listener: socket.socket, options: WebOptions) -> None:
-        self._served.append(Served(load(), listener.getsockname()[1], options))
+    def _run(self, config: Config, load: Load, listener: socket.socket, options: WebOptions) -> None:
+        assert load() == config  # a reload reads the same
+        self._served.append(Served(config, listener.getsockname()[1], options))
         listener.close()
 
     def __call__(self, *arguments: str, **env: str) -> Ended:

@@ -189,3 +189,10 @@ def test_they_have_flags() -> None:
 def test_without_registration_nothing_of_them_is_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="unknown key 'toy_dice'"):
         config_of(tmp_path, "toy_dice: {enabled: false}")
+
+
+def test_a_name_cannot_be_taken_twice() -> None:
+    with pytest.raises(ValueError, match="'arq' is registered already"):
+        systems.register(systems.SYSTEMS["arq"])
+    with pytest.raises(ValueError, match="'host' is registered already"):
+        collectors.register(collectors.HOST_COLLECTORS["host"])

@@ -14,7 +14,9 @@ HOST_COLLECTORS: dict[str, type[HostCollector]] = {}
 
 
 def register(collector: type[RedisCollector] | type[HostCollector]) -> None:
-    """Makes a collector part of every exporter started after this."""
+    """Makes a collector part of every exporter started after this. Raises ValueError if the name is taken."""
+    if collector.name in {*REDIS_COLLECTORS, *HOST_COLLECTORS}:
+        raise ValueError(f"a collector called {collector.name!r} is registered already")
     if issubclass(collector, HostCollector):
         HOST_COLLECTORS[collector.name] = collector
     else:

@@ -11,7 +11,9 @@ SYSTEMS: dict[str, type[RedisSystem]] = {}
 
 
 def register(system: type[RedisSystem]) -> None:
-    """Makes a queue system part of every exporter started after this."""
+    """Makes a queue system part of every exporter started after this. Raises ValueError if the name is taken."""
+    if system.name in SYSTEMS:
+        raise ValueError(f"a queue system called {system.name!r} is registered already")
     SYSTEMS[system.name] = system
 
 

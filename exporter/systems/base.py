@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, KeysView
 from typing import ClassVar, Final
 
 import msgspec
@@ -58,7 +58,7 @@ class Discovery:
 
     It is driven by scrapes: `queues()` starts a search when the last one is old enough, and only the very first
     search is waited for. A broker nobody scrapes is not searched. Queues once found stay known, as an empty ARQ or
-    Celery queue leaves no key behind; beyond `KNOWN_QUEUES` the search adds no more.
+    Celery queue leaves no key behind; beyond `KNOWN_QUEUES` those that the search no longer finds make room.
     """
 
     INTERVAL: Final = 5.0
@@ -70,15 +70,20 @@ class Discovery:
 
     def __init__(self, search: Search | None, configured: Collection[str] = ()) -> None:
         self._search = search
+        self._configured = frozenset(configured)
         self._known: dict[str, None] = dict.fromkeys(configured)  # a set that keeps its order
+        self._appeared: set[str] = set()
         self._task: asyncio.Task[None] | None = None
         self._next = 0.0
         self._done_once = search is None
         self.problem: str | None = None
         """Why the last search failed, if it did."""
 
-    async def queues(self) -> Collection[str]:
-        """Every queue known by now. Raises BrokerError while none is configured and no search has succeeded."""
+    async def queues(self) -> KeysView[str]:
+        """Every queue known by now, in a stable order.
+
+        Raises BrokerError while none is configured and no search has succeeded.
+        """
         if self._search is not None and self._task is None and time.monotonic() >= self._next:
             self._task = asyncio.create_task(self._run(self._search))
         if not self._done_once and self._task is not None:
@@ -88,7 +93,11 @@ class Discovery:
             self.problem = self.problem or "no search for queues has ended yet"
             if not self._known:
                 raise BrokerError(self.problem)
-        return tuple(self._known)
+        return self._known.copy().keys()
+
+    def appeared(self, queue: str) -> bool:
+        """Whether the queue came into being while we watched: an earlier search did not find it."""
+        return queue in self._appeared
 
     async def close(self) -> None:
         """Ends a search that is under way."""
@@ -113,8 +122,18 @@ class Discovery:
             self._task = None
 
     def _remember(self, found: Collection[str]) -> None:
-        room = max(0, self.KNOWN_QUEUES - len(self._known))
         new = sorted(queue for queue in found if queue not in self._known)
+        self._forget(len(self._known) + len(new) - self.KNOWN_QUEUES, frozenset(found) | self._configured)
+        room = max(0, self.KNOWN_QUEUES - len(self._known))
         self._known.update(dict.fromkeys(new[:room]))
+        if self._done_once:
+            self._appeared.update(new[:room])
         if len(new) > room:
             self.problem = f"found {len(new) - room} queues beyond {self.KNOWN_QUEUES}: not watched"
+
+    def _forget(self, excess: int, needed: Collection[str]) -> None:
+        """Drops up to `excess` queues that are not `needed`, those known longest first."""
+        gone = [queue for queue in self._known if queue not in needed]
+        for queue in gone[: max(0, excess)]:
+            del self._known[queue]
+            self._appeared.discard(queue)

@@ -8,9 +8,10 @@ class Head:
 
     __slots__ = ("_depth", "_head", "_since")
 
-    def __init__(self) -> None:
+    def __init__(self, *, empty: bool = False) -> None:
+        """`empty` where the list is known to have been so until now."""
         self._head: object = None
-        self._depth: int | None = None
+        self._depth: int | None = 0 if empty else None
         self._since: float | None = None
 
     def note(self, head: object, depth: int, now: float) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -9,6 +10,7 @@ import redis
 
 from exporter.brokers import pulls as pulls_module
 from exporter.model import JobState
+from exporter.systems.base import Discovery
 from exporter.systems.celery import Celery
 from exporter.systems.celery.system import SEPARATOR, list_key
 from tests.servers import RedisServer
@@ -139,3 +141,21 @@ async def test_the_search_takes_queues_of_tasks_only(redis_server: RedisServer, 
         seen = await celery.observe()
     assert {state.queue for state in seen.queues} == {"celery", "mails"}
     assert not seen.problems
+
+
+async def test_a_queue_that_comes_into_being_with_a_backlog_has_an_age(
+    redis_server: RedisServer, client: redis.Redis, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Discovery, "INTERVAL", 0.0)
+    put(client, "a", queue="old")
+    client.sadd("_kombu.binding.x", f"old{SEPARATOR}{SEPARATOR}old")
+    async with watching(Celery, redis_server, clock, discover=True) as celery:
+        await celery.observe()
+        client.sadd("_kombu.binding.x", f"young{SEPARATOR}{SEPARATOR}young")
+        put(client, "a", "b", queue="young")
+        clock.now += 5
+        async with asyncio.timeout(10):
+            while len((seen := await celery.observe()).queues) < 2:  # noqa: ASYNC110  it tells nobody
+                await asyncio.sleep(0.01)
+    assert state(seen, "young").oldest_ready == START + 5
+    assert state(seen, "old").oldest_ready is None

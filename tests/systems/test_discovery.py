@@ -49,23 +49,23 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-async def settled(discovery: Discovery) -> Collection[str]:
+async def settled(discovery: Discovery) -> tuple[str, ...]:
     """What is known once a search that this question started has ended."""
     await discovery.queues()
     for _ in range(5):
         await asyncio.sleep(0)
-    return await discovery.queues()
+    return tuple(await discovery.queues())
 
 
 async def test_the_first_search_is_waited_for(clock: Clock) -> None:
     discovery = Discovery(Search(clock, ["b", "a"]))
-    assert await discovery.queues() == ("a", "b")
+    assert tuple(await discovery.queues()) == ("a", "b")
     assert discovery.problem is None
 
 
 async def test_without_a_search_only_what_is_configured_is_known(clock: Clock) -> None:
-    assert await Discovery(None, ["z", "y"]).queues() == ("z", "y")
-    assert await Discovery(None).queues() == ()
+    assert tuple(await Discovery(None, ["z", "y"]).queues()) == ("z", "y")
+    assert tuple(await Discovery(None).queues()) == ()
 
 
 async def test_it_searches_again_after_the_interval_and_forgets_nothing(clock: Clock) -> None:
@@ -100,7 +100,7 @@ async def test_only_one_search_runs_at_a_time_and_whoever_gives_up_does_not_end_
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(discovery.queues(), 0.01)
     search.gate.set()
-    assert await discovery.queues() == ("a",)
+    assert tuple(await discovery.queues()) == ("a",)
     assert search.runs == 1
 
 
@@ -109,7 +109,7 @@ async def test_a_first_search_that_fails_is_repeated_at_once(clock: Clock) -> No
     discovery = Discovery(search)
     with pytest.raises(BrokerError, match="search for queues failed: gone"):
         await discovery.queues()
-    assert await discovery.queues() == ("a",)
+    assert tuple(await discovery.queues()) == ("a",)
     assert discovery.problem is None
 
 
@@ -127,7 +127,7 @@ async def test_a_later_failure_leaves_the_known_queues_and_says_so_until_one_suc
 
 async def test_configured_queues_are_known_though_the_first_search_fails(clock: Clock) -> None:
     discovery = Discovery(Search(clock, BrokerError("denied")), ["mine"])
-    assert await discovery.queues() == ("mine",)
+    assert tuple(await discovery.queues()) == ("mine",)
     assert discovery.problem == "search for queues failed: denied"
 
 
@@ -138,7 +138,7 @@ async def test_configured_queues_are_known_though_the_first_search_takes_long(
     search = Search(clock, ["found"])
     search.gate.clear()
     discovery = Discovery(search, ["mine"])
-    assert await discovery.queues() == ("mine",)
+    assert tuple(await discovery.queues()) == ("mine",)
     assert discovery.problem == "no search for queues has ended yet"
     search.gate.set()
     assert await settled(discovery) == ("mine", "found")
@@ -148,8 +148,25 @@ async def test_configured_queues_are_known_though_the_first_search_takes_long(
 async def test_queues_beyond_the_cap_are_left_out_and_told(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Discovery, "KNOWN_QUEUES", 3)
     discovery = Discovery(Search(clock, [f"q{number}" for number in range(5)]), ["mine"])
-    assert await discovery.queues() == ("mine", "q0", "q1")
+    assert tuple(await discovery.queues()) == ("mine", "q0", "q1")
     assert discovery.problem == "found 3 queues beyond 3: not watched"
+
+
+async def test_beyond_the_cap_queues_that_are_gone_make_room(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Discovery, "KNOWN_QUEUES", 3)
+    discovery = Discovery(Search(clock, ["gone", "stays"], ["stays", "new"]), ["mine"])
+    assert tuple(await discovery.queues()) == ("mine", "gone", "stays")
+    clock.now += Discovery.INTERVAL
+    assert await settled(discovery) == ("mine", "stays", "new")
+    assert discovery.problem is None
+
+
+async def test_it_tells_queues_that_came_into_being_while_it_watched(clock: Clock) -> None:
+    discovery = Discovery(Search(clock, ["old"], ["old", "young"]), ["mine"])
+    await discovery.queues()
+    clock.now += Discovery.INTERVAL
+    await settled(discovery)
+    assert [discovery.appeared(queue) for queue in ("mine", "old", "young")] == [False, False, True]
 
 
 async def test_close_ends_a_search_under_way(clock: Clock) -> None:

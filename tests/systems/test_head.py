@@ -75,3 +75,9 @@ def test_a_depth_that_fell_is_a_job_that_left_though_the_head_is_not_known() -> 
     assert head.note(None, 4, 11.0) is True
     assert head.note(None, 4, 12.0) is False
     assert head.note(None, 6, 13.0) is False
+
+
+def test_age_is_known_where_the_list_was_empty_until_now() -> None:
+    head = Head(empty=True)
+    head.note("a", 3, 10.0)
+    assert head.since == 10.0

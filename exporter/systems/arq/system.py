@@ -50,7 +50,9 @@ class Arq(RedisSystem):
         fronts = [Front(queue) for queue in queues]
         fronts = await self._count(fronts, now, problems)
         await self._walk(fronts, now, problems)
-        return Observation(queues=[self._state(front, now) for front in fronts], problems=problems.lines())
+        states = [self._state(front, now) for front in fronts]
+        self._watched = {queue: watched for queue, watched in self._watched.items() if queue in queues}
+        return Observation(queues=states, problems=problems.lines())
 
     def permissions(self) -> Collection[Permissions]:
         names = frozenset(self.options.queues) or frozenset({"*"})

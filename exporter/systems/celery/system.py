@@ -51,6 +51,8 @@ class Celery(RedisSystem):
         heads = await self._peek([where for where, depth in depths.items() if depth], problems)
         now = self.clock()
         states = [self._state(queue, depths, heads, now) for queue in queues if (queue, 0) in depths]
+        self._heads = {where: head for where, head in self._heads.items() if where[0] in queues}
+        self._progress = {queue: at for queue, at in self._progress.items() if queue in queues}
         unacked, oldest = await self._unacked(problems)
         return Observation(
             queues=states,
@@ -114,7 +116,7 @@ class Celery(RedisSystem):
         left = False
         waiting: list[float | None] = []
         for priority, depth in by_priority.items():
-            head = self._heads.setdefault((queue, priority), Head())
+            head = self._heads.setdefault((queue, priority), Head(empty=self._discovery.appeared(queue)))
             left = head.note(identities.get((queue, priority)), depth, now) or left
             if depth:
                 waiting.append(head.since)
