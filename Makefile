@@ -10,18 +10,25 @@ OTHER_PYTHONS := 3.12 3.13
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: .venv/.made ## queues, workers, a workload and the exporter on this machine (DURATION=seconds, PORT=number)
 	@.venv/bin/taskqueue-exporter demo $(if $(DURATION),--duration $(DURATION)) $(if $(PORT),--port $(PORT))
 
 .PHONY: test
-test: servers lint test-main test-others ## servers, lint and all tests, on every supported Python there is
+test: servers lint test-main test-celery57 test-others ## servers, lint and all tests, on every supported Python there is
 
 .PHONY: test-main
 test-main: .venv-test/.made ## all tests, on the first Python
 	@.venv-test/bin/python -m pytest -q
+
+# The exporter of the newest Celery and redis-py, watching jobs of the arq that cannot live beside them.
+.PHONY: test-celery57
+test-celery57: .venv-test/.made .venv-celery57/.made ## the end-to-end tests, with the exporter in the stack of Celery 5.7
+	@echo "end to end with the exporter in the stack of Celery 5.7"
+	@TEST_EXPORTER_PYTHON=$(CURDIR)/.venv-celery57/bin/python \
+	    .venv-test/bin/python -m pytest -q -m "not slow" tests/e2e --ignore tests/e2e/test_demo.py
 
 # One after the other: they would compete for two cores and spoil each other's deadlines.
 .PHONY: test-others
@@ -70,6 +77,9 @@ clean: ## remove environments, caches and build results
 
 .venv-test/.made: pyproject.toml requirements/dev.txt requirements/build.txt
 	@scripts/make-venv .venv-test requirements/dev.txt
+
+.venv-celery57/.made: pyproject.toml requirements/stack-celery57.txt requirements/build.txt
+	@scripts/make-venv .venv-celery57 requirements/stack-celery57.txt
 
 .venv-3.%/.made: pyproject.toml requirements/dev.txt requirements/build.txt
 	@scripts/make-venv .venv-3.$* requirements/dev.txt 3.$*

@@ -24,6 +24,8 @@ from prometheus_client.parser import text_string_to_metric_families
 ROOT = Path(__file__).resolve().parent.parent
 LOOPBACK = "127.0.0.1"
 STOP_DEADLINE = 10.0
+EXPORTER_PYTHON = os.environ.get("TEST_EXPORTER_PYTHON", sys.executable)
+"""The interpreter, and with it the stack of libraries, that exporters run in. Tests and workers may be in another."""
 
 T = TypeVar("T")
 Series = tuple[str, frozenset[tuple[str, str]]]
@@ -224,7 +226,7 @@ class Exporter:
         redis_url: str | None = None,
         config: str | None = None,
         env: Mapping[str, str] | None = None,
-        command: Sequence[str] = (sys.executable, "-m", "exporter.cli"),
+        command: Sequence[str] = (EXPORTER_PYTHON, "-m", "exporter.cli"),
         cwd: Path = ROOT,
     ) -> None:
         self.port = free_port()
