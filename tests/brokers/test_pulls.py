@@ -9,7 +9,7 @@ from typing import cast
 import pytest
 import redis
 
-from exporter.brokers import pulls as module
+from exporter.brokers import bounded as module
 from exporter.brokers.address import parse_address
 from exporter.brokers.pulls import PIPELINE_COMMANDS, SCAN_COUNT, BrokerError, Pulls, ReplyTooLarge
 from tests.servers import RedisServer

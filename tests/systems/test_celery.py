@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 import redis
 
-from exporter.brokers import pulls as pulls_module
+from exporter.brokers import bounded
 from exporter.model import JobState
 from exporter.systems.base import Discovery
 from exporter.systems.celery import Celery
@@ -85,7 +85,7 @@ async def test_a_task_taken_is_progress_though_as_many_came(celery: Celery, clie
 async def test_depths_stand_where_a_head_is_too_large_to_read(
     celery: Celery, client: redis.Redis, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pulls_module, "REPLY_BYTES", 100_000)
+    monkeypatch.setattr(bounded, "REPLY_BYTES", 100_000)
     await celery.observe()
     put(client, b"x" * 200_000)
     seen = await celery.observe()
