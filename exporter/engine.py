@@ -191,7 +191,9 @@ class Engine:
         watched = Watched(broker, limits, self._folded)
         for source in (watched.ping, *watched.sources):
             source.join()
-        log.info("watching broker", broker=broker.name, address=str(broker.address), systems=sorted(broker.systems))
+        log.info(
+            "watching broker", broker=broker.name, address=str(broker.address), systems=",".join(sorted(broker.systems))
+        )
         return watched
 
     async def _apply_hosts(self, wanted: Collection[str]) -> None:

@@ -85,7 +85,7 @@ class Reloader:
                 log.error("configuration refused, the one before stays", error=str(error))
                 raise
             await self._engine.reload(config)
-            log.info("configuration loaded", brokers=[broker.name for broker in config.brokers])
+            log.info("configuration loaded", brokers=",".join(broker.name for broker in config.brokers))
 
     def on_signal(self) -> None:
         """What SIGHUP does."""

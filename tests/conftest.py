@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.servers import Exporter, RedisServer, StartExporter, StartRedis
 
@@ -23,6 +24,11 @@ FIXTURE_NEEDS = {"start_redis": "redis-server"}
 
 LEFT_OUT = pytest.StashKey[dict[str, list[str]]]()
 """Per missing command the files of the tests left out, one entry per test."""
+
+
+# A shared machine is slow at times: how long an example takes is no finding of these tests.
+settings.register_profile("any machine", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 def pytest_configure(config: pytest.Config) -> None:
