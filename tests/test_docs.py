@@ -14,7 +14,7 @@ from _pytest.mark import ParameterSet
 from exporter import catalogue
 from exporter.cli import cli
 from exporter.config import load
-from tests.servers import ROOT
+from tests.servers import ROOT, RedisServer, StartExporter, series
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -77,3 +77,24 @@ def test_links_between_documents_lead_somewhere() -> None:
     for document in DOCUMENTS:
         for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
             assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_the_documented_acl_is_enough(redis_server: RedisServer, start_exporter: StartExporter) -> None:
+    # given a Redis with queues of both systems, and the user of the document
+    client = redis_server.client()
+    client.zadd("arq:queue", {"a": 1, "b": 2})
+    client.set("arq:job:a", "x")
+    client.lpush("celery", "task")
+    client.sadd("_kombu.binding.celery", "celery\x06\x16\x06\x16celery")
+    document = (ROOT / "docs" / "security.md").read_text()
+    (command,) = re.findall(r"^ACL SETUSER .*$", document, re.MULTILINE)
+    client.execute_command(*command.split())  # type: ignore[no-untyped-call]
+    # when
+    url = redis_server.url().replace("redis://", "redis://exporter:password@")
+    metrics = start_exporter(redis_url=url).metrics()
+    # then everything works, and nothing was denied
+    assert {value for (name, _), value in metrics.items() if name == "taskqueue_collector_success"} == {1.0}
+    for system, queue in (("arq", "arq:queue"), ("celery", "celery")):
+        ready = series("taskqueue_queue_jobs", system=system, broker="default", queue=queue, state="ready")
+        assert metrics[ready] > 0
+    assert client.acl_log() == []
