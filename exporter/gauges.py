@@ -117,7 +117,9 @@ class Gauges:
         self, states: Iterable[QueueState], folded: Folded
     ) -> Sequence[tuple[tuple[str, ...], QueueState]]:
         by_name = {self._queues.text(state.queue): state for state in states}
-        admitted = self._queues.admit(by_name)
+        # A queue that holds jobs must not be folded for the sake of one that is empty, and perhaps long gone.
+        busy = [name for name, state in by_name.items() if any(state.jobs.values())]
+        admitted = self._queues.admit(busy, [name for name, state in by_name.items() if not any(state.jobs.values())])
         rest = [state for name, state in by_name.items() if name not in admitted]
         kept = [((name,), state) for name, state in by_name.items() if name in admitted]
         if rest:

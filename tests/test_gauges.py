@@ -147,6 +147,21 @@ def test_the_same_queues_stay_at_the_cap() -> None:
     assert named("a", "b", "y") == {"y", "a"}
 
 
+def test_a_queue_with_jobs_comes_before_an_empty_one_that_was_there_first() -> None:
+    table = make(queues=1)
+    shown(table, Observation(queues=[QueueState("empty", jobs={JobState.READY: 0})]))
+
+    found = shown(
+        table,
+        Observation(
+            queues=[QueueState("empty", jobs={JobState.READY: 0}), QueueState("live", jobs={JobState.READY: 3})]
+        ),
+    )
+
+    assert found[series("queue_jobs", queue="live", state="ready")] == 3
+    assert found[series("queue_jobs", queue="__other__", state="ready")] == 0
+
+
 def test_a_queue_called_other_is_not_the_other() -> None:
     found = shown(make(queues=1), Observation(queues=[QueueState("__other__", jobs={JobState.READY: 7})]))
 

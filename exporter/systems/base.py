@@ -57,21 +57,23 @@ class Discovery:
     """Searches the broker for queues, in the background, as a walk over all keys is too slow for a scrape.
 
     It is driven by scrapes: `queues()` starts a search when the last one is old enough, and only the very first
-    search is waited for. A broker nobody scrapes is not searched. Queues once found stay known, as an empty ARQ or
-    Celery queue leaves no key behind; beyond `KNOWN_QUEUES` those that the search no longer finds make room.
+    search is waited for. A broker nobody scrapes is not searched. Queues once found stay known for a while, as an empty
+    ARQ or Celery queue leaves no key behind; beyond `KNOWN_QUEUES` those that the search no longer finds make room.
     """
 
     INTERVAL: Final = 5.0
     BUSY_SHARE: Final = 0.02
     """Of the time, at most this share is spent searching: a keyspace of millions is walked less often."""
     KNOWN_QUEUES: Final = 10_000
+    MEMORY: Final = 3600.0
+    """Seconds after which a queue that the search no longer finds is forgotten: names may be made for one use."""
     PATIENCE: Final = 1.0
     """Seconds that the first search is waited for where queues are configured: those can be observed without it."""
 
     def __init__(self, search: Search | None, configured: Collection[str] = ()) -> None:
         self._search = search
         self._configured = frozenset(configured)
-        self._known: dict[str, None] = dict.fromkeys(configured)  # a set that keeps its order
+        self._known: dict[str, float] = dict.fromkeys(configured, 0.0)  # in a stable order; when it was last found
         self._appeared: set[str] = set()
         self._task: asyncio.Task[None] | None = None
         self._next = 0.0
@@ -122,18 +124,21 @@ class Discovery:
             self._task = None
 
     def _remember(self, found: Collection[str]) -> None:
+        now = time.monotonic()
         new = sorted(queue for queue in found if queue not in self._known)
-        self._forget(len(self._known) + len(new) - self.KNOWN_QUEUES, frozenset(found) | self._configured)
+        self._known.update({queue: now for queue in found if queue in self._known})
+        self._forget(now, len(self._known) + len(new) - self.KNOWN_QUEUES, frozenset(found) | self._configured)
         room = max(0, self.KNOWN_QUEUES - len(self._known))
-        self._known.update(dict.fromkeys(new[:room]))
+        self._known.update(dict.fromkeys(new[:room], now))
         if self._done_once:
             self._appeared.update(new[:room])
         if len(new) > room:
             self.problem = f"found {len(new) - room} queues beyond {self.KNOWN_QUEUES}: not watched"
 
-    def _forget(self, excess: int, needed: Collection[str]) -> None:
-        """Drops up to `excess` queues that are not `needed`, those known longest first."""
-        gone = [queue for queue in self._known if queue not in needed]
-        for queue in gone[: max(0, excess)]:
-            del self._known[queue]
-            self._appeared.discard(queue)
+    def _forget(self, now: float, excess: int, needed: Collection[str]) -> None:
+        """Drops queues that are not `needed`: those not found for long, and `excess` others."""
+        gone = sorted((queue for queue in self._known if queue not in needed), key=self._known.__getitem__)
+        for place, queue in enumerate(gone):
+            if place < excess or now - self._known[queue] > self.MEMORY:
+                del self._known[queue]
+                self._appeared.discard(queue)

@@ -143,3 +143,8 @@ async def test_it_reaches_the_database_of_its_url_over_a_unix_socket(
         assert await pulls.one("GET", "key") == b"value"
     finally:
         await pulls.close()
+
+
+def test_the_bounds_that_protect_other_clients_of_the_server() -> None:
+    assert PIPELINE_COMMANDS <= 500
+    assert SCAN_COUNT <= 1000

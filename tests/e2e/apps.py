@@ -76,12 +76,13 @@ def enqueue_arq(url: str, count: int, *args: object, **options: Any) -> list[flo
 # -- Celery -----------------------------------------------------------------------------------------------------
 
 
-def make_celery(url: str) -> Any:
+def make_celery(url: str, **transport_options: Any) -> Any:
     """A Celery application with one task, `hold`, which runs until the file `gate` is there."""
     app = celery.Celery("e2e", broker=url, set_as_current=False)
     # Acknowledged late, one message a slot: what is unacknowledged is what runs.
     app.conf.update(task_acks_late=True, worker_prefetch_multiplier=1, task_ignore_result=True)
     app.conf.broker_connection_retry_on_startup = True
+    app.conf.broker_transport_options = transport_options
 
     @app.task(name="hold")  # type: ignore[untyped-decorator]
     def hold_gate(gate: str) -> None:
@@ -95,9 +96,9 @@ celery_worker = make_celery(os.environ.get(WORKER_URL, "redis://"))
 
 
 @contextmanager
-def celery_producer(url: str) -> Iterator[Any]:
+def celery_producer(url: str, **transport_options: Any) -> Iterator[Any]:
     """The task `hold` of an application that only sends."""
-    app = make_celery(url)
+    app = make_celery(url, **transport_options)
     try:
         yield app.tasks["hold"]
     finally:

@@ -164,3 +164,35 @@ async def test_a_search_that_may_not_look_for_jobs_says_so(redis_server: RedisSe
         seen = await arq.observe()
     assert [state.queue for state in seen.queues] == ["mine"]
     assert "search for queues failed" in "".join(seen.problems)
+
+
+async def test_jobs_that_run_behind_a_page_of_ready_ones_are_remembered(
+    arq: Arq, client: redis.Redis, clock: Clock
+) -> None:
+    # given jobs that run, and then more ready ones in front than a page holds: a lost fleet's jobs came back
+    put(client, "run1", "run2", "ended")
+    client.mset({f"arq:in-progress:{job}": 1 for job in ("run1", "run2", "ended")})
+    assert state(await arq.observe(), QUEUE).jobs[JobState.RUNNING] == 3
+    put(client, *(f"back{number}" for number in range(150)), age=600.0)
+    client.zrem(QUEUE, "ended")
+    seen = state(await arq.observe(), QUEUE)
+    assert seen.jobs == {JobState.READY: 150, JobState.RUNNING: 2, JobState.SCHEDULED: 0}
+    # and when they end, they are forgotten
+    client.delete("arq:in-progress:run1")
+    client.zrem(QUEUE, "run2")
+    seen = state(await arq.observe(), QUEUE)
+    assert seen.jobs == {JobState.READY: 151, JobState.RUNNING: 0, JobState.SCHEDULED: 0}
+
+
+async def test_sorted_sets_of_others_with_huge_members_do_not_end_the_search(
+    redis_server: RedisServer, clock: Clock
+) -> None:
+    client = redis_server.client()
+    for name in ("documents", "pictures"):
+        client.zadd(name, {f"{number}" * 1_000_000: number for number in range(10)})
+    put(client, "a", queue="reports")
+    client.set("arq:job:a", "x")
+    async with watching(Arq, redis_server, clock, discover=True) as system:
+        seen = await system.observe()
+    assert [queue.queue for queue in seen.queues] == ["reports"]
+    assert list(seen.problems) == []

@@ -159,3 +159,16 @@ async def test_a_queue_that_comes_into_being_with_a_backlog_has_an_age(
                 await asyncio.sleep(0.01)
     assert state(seen, "young").oldest_ready == START + 5
     assert state(seen, "old").oldest_ready is None
+
+
+async def test_large_messages_at_many_heads_are_read_a_few_at_a_time(
+    redis_server: RedisServer, client: redis.Redis, clock: Clock
+) -> None:
+    queues = [f"q{number}" for number in range(60)]
+    async with watching(Celery, redis_server, clock, *queues, discover=False) as celery:
+        await celery.observe()
+        for queue in queues:
+            put(client, b"x" * 200_000, queue=queue)
+        seen = await celery.observe()
+    assert list(seen.problems) == []
+    assert {queue.oldest_ready for queue in seen.queues} == {START}

@@ -161,6 +161,15 @@ async def test_beyond_the_cap_queues_that_are_gone_make_room(clock: Clock, monke
     assert discovery.problem is None
 
 
+async def test_a_queue_that_is_not_found_for_long_is_forgotten(clock: Clock) -> None:
+    discovery = Discovery(Search(clock, ["gone", "stays"], ["stays"]), ["mine"])
+    assert await settled(discovery) == ("mine", "gone", "stays")
+    clock.now += Discovery.MEMORY
+    assert await settled(discovery) == ("mine", "gone", "stays")
+    clock.now += Discovery.INTERVAL
+    assert await settled(discovery) == ("mine", "stays")
+
+
 async def test_it_tells_queues_that_came_into_being_while_it_watched(clock: Clock) -> None:
     discovery = Discovery(Search(clock, ["old"], ["old", "young"]), ["mine"])
     await discovery.queues()

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
-from exporter.brokers.pulls import BrokerError, Pulls
+from exporter.brokers.pulls import BrokerError, Pulls, ReplyTooLarge
 from exporter.model import JobState, Observation, Permissions, QueueState
 from exporter.safe.text import one_line
 from exporter.systems.arq.front import MAX_PAGES, PAGE, Front
@@ -50,14 +50,16 @@ class Arq(RedisSystem):
         fronts = [Front(queue) for queue in queues]
         fronts = await self._count(fronts, now, problems)
         await self._walk(fronts, now, problems)
+        await self._recall(fronts)
         states = [self._state(front, now) for front in fronts]
         self._watched = {queue: watched for queue, watched in self._watched.items() if queue in queues}
         return Observation(queues=states, problems=problems.lines())
 
     def permissions(self) -> Collection[Permissions]:
-        names = frozenset(self.options.queues) or frozenset({"*"})
+        names = frozenset({"*"} if self.options.discover else self.options.queues)
+        commands = frozenset({"zcount", "zrange", "zscore", "mget", "exists"})
         return (
-            Permissions("queues", frozenset({"zcount", "zrange", "mget"}), names | {"arq:in-progress:*"}),
+            Permissions("queues", commands, names | {f"{IN_PROGRESS.decode()}*"}),
             Permissions("discovery", frozenset({"scan", "getrange", "zrange", "exists"}), frozenset({"*"})),
         )
 
@@ -106,6 +108,28 @@ class Arq(RedisSystem):
             if front.gave_up:
                 problems.add(f"more than {PAGE * MAX_PAGES} running jobs: how many are ready is not known", front.queue)
 
+    async def _recall(self, fronts: Iterable[Front]) -> None:
+        """Adds jobs that ran at the last look and now stand behind ready ones: when a whole fleet dies at once, the
+        jobs it lost come back in front of those that others run."""
+        missed = [
+            (front, job_id)
+            for front in fronts
+            if front.complete and front.queue in self._watched
+            for job_id in self._watched[front.queue].running_since
+            if job_id not in front.running and job_id not in front.ready
+        ]
+        replies = await self.pulls.many(
+            command
+            for front, job_id in missed
+            for command in (("ZSCORE", front.key, job_id), ("EXISTS", IN_PROGRESS + job_id))
+        )
+        for (front, job_id), queued, running in zip(missed, replies[::2], replies[1::2], strict=True):
+            error = next((reply for reply in (queued, running) if isinstance(reply, Exception)), None)
+            if error is not None:
+                front.fail()
+            elif queued is not None and running:
+                front.running.add(job_id)
+
     def _state(self, front: Front, now: float) -> QueueState:
         watched = self._watched.setdefault(front.queue, _Watched(now))
         watched.note(front, now)
@@ -142,8 +166,17 @@ class Arq(RedisSystem):
                 break
         return [key_text(key) for key in found]
 
-    async def _queues_among(self, keys: list[bytes]) -> Iterable[bytes]:
+    async def _queues_among(self, keys: list[bytes]) -> list[bytes]:
         """Those of the sorted sets whose members are jobs. Raises BrokerError where that cannot be looked up."""
+        try:
+            return await self._probed(keys)
+        except ReplyTooLarge:
+            if len(keys) == 1:
+                return []  # job ids are short: it is another program's
+            half = len(keys) // 2
+            return [*await self._queues_among(keys[:half]), *await self._queues_among(keys[half:])]
+
+    async def _probed(self, keys: list[bytes]) -> list[bytes]:
         ends = await self.pulls.many(
             command
             for key in keys

@@ -9,50 +9,73 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
-from typing import Final
+from typing import Annotated, Final
+
+import msgspec
 
 from exporter.brokers.pulls import BrokerError, Pulls, ReplyTooLarge
 from exporter.model import JobState, Observation, Permissions, QueueState
+from exporter.safe.documents import shown
 from exporter.systems.base import Discovery, RedisSystem, SystemOptions
 from exporter.systems.head import Head
 from exporter.systems.keys import Problems, key_bytes, key_text
 
 SEPARATOR: Final = "\x06\x16"
+"""kombu's default, between the parts of a binding and between a queue and its priority."""
 PRIORITY_STEPS: Final = (0, 3, 6, 9)
 """kombu's default; the lowest number is consumed first, and 0 has the queue's plain name."""
+FINE_STEPS: Final = tuple(range(10))
+"""Read of a queue that has jobs at one of these beside the steps we know of: its depth would lack them."""
 BINDINGS: Final = "_kombu.binding."
 UNACKED: Final = "unacked"
 UNACKED_INDEX: Final = "unacked_index"
 # Exchanges whose queues carry no tasks: remote control, its replies, events.
-_NO_TASKS: Final = (b"pidbox", b"celeryev")
+_NO_TASKS: Final = ("pidbox", "celeryev")
 # A reply queue that never goes away leaves its binding behind: sets of a million members were seen.
 _MAX_BINDINGS: Final = 10_000
+_MAX_PREFIXES: Final = 100
 # Heads read in one go: whole messages, of any size.
 _PEEKED_LISTS: Final = 50
 
 _List = tuple[str, int]  # queue, priority
 
 
+class CeleryOptions(SystemOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Celery's section: what its `broker_transport_options` say of the names of keys."""
+
+    separator: Annotated[str, msgspec.Meta(min_length=1)] = SEPARATOR
+    priority_steps: tuple[Annotated[int, msgspec.Meta(ge=0, le=255)], ...] = PRIORITY_STEPS
+
+
 class Celery(RedisSystem):
-    """The Celery queues of one database."""
+    """The Celery queues of one database. A queue goes by its key, `global_keyprefix` included."""
 
     name = "celery"
+    Options = CeleryOptions
 
-    def __init__(self, pulls: Pulls, options: SystemOptions, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, pulls: Pulls, options: CeleryOptions, clock: Callable[[], float] = time.time) -> None:
         super().__init__(pulls, options, clock)
         self._discovery = Discovery(self._search if options.discover else None, options.queues)
+        self._separator = options.separator
+        self._usual_steps = tuple(sorted({0, *options.priority_steps}))
+        self._all_steps = tuple(sorted({*self._usual_steps, *FINE_STEPS}))
+        self._fine: set[str] = set()  # queues that were seen to use other steps
+        self._prefixes: set[str] = {""}
+        self._misread: str | None = None  # a binding that we cannot take apart
         self._heads: dict[_List, Head] = {}
         self._progress: dict[str, float] = {}
 
     async def observe(self) -> Observation:
         queues = await self._discovery.queues()
         problems = Problems(self._discovery.problem)
+        if self._misread is not None:
+            problems.add(f"found the binding {shown(self._misread)}, wanted three parts between {self._separator!r}")
+        await self._look_for_fine_steps(queues, problems)
         depths = await self._depths(queues, problems)
         heads = await self._peek([where for where, depth in depths.items() if depth], problems)
         now = self.clock()
         states = [self._state(queue, depths, heads, now) for queue in queues if (queue, 0) in depths]
-        self._heads = {where: head for where, head in self._heads.items() if where[0] in queues}
-        self._progress = {queue: at for queue, at in self._progress.items() if queue in queues}
+        self._forget_all_but(queues)
         unacked, oldest = await self._unacked(problems)
         return Observation(
             queues=states,
@@ -63,11 +86,11 @@ class Celery(RedisSystem):
         )
 
     def permissions(self) -> Collection[Permissions]:
-        lists = frozenset(f"{queue}*" for queue in self.options.queues) or frozenset({"*"})
+        lists = frozenset({"*"} if self.options.discover else {f"{queue}*" for queue in self.options.queues})
         return (
-            Permissions("queues", frozenset({"llen", "lindex"}), lists),
-            Permissions("unacked", frozenset({"hlen", "zrange"}), frozenset({UNACKED, UNACKED_INDEX})),
-            Permissions("discovery", frozenset({"scan", "sscan"}), frozenset({BINDINGS + "*"})),
+            Permissions("queues", frozenset({"llen", "lindex", "exists"}), lists),
+            Permissions("unacked", frozenset({"hlen", "zrange"}), frozenset({f"*{UNACKED}", f"*{UNACKED_INDEX}"})),
+            Permissions("discovery", frozenset({"scan", "sscan"}), frozenset({f"*{BINDINGS}*"})),
         )
 
     async def close(self) -> None:
@@ -75,13 +98,27 @@ class Celery(RedisSystem):
 
     # -- reading ------------------------------------------------------------------------------------------------
 
+    def _steps(self, queue: str) -> tuple[int, ...]:
+        return self._all_steps if queue in self._fine else self._usual_steps
+
+    async def _look_for_fine_steps(self, queues: Collection[str], problems: Problems) -> None:
+        """Notes the queues that have jobs at steps which are not configured here: one command for each queue."""
+        unusual = [step for step in self._all_steps if step not in self._usual_steps]
+        usual = [queue for queue in queues if queue not in self._fine and unusual]
+        replies = await self.pulls.many(
+            ("EXISTS", *(list_key(queue, step, self._separator) for step in unusual)) for queue in usual
+        )
+        for queue, reply in zip(usual, replies, strict=True):
+            if not problems.note(queue, reply) and reply:
+                self._fine.add(queue)
+
     async def _depths(self, queues: Collection[str], problems: Problems) -> dict[_List, int]:
         """Jobs by queue and priority; a queue of which a list cannot be read is left out whole."""
-        lists = [(queue, priority) for queue in queues for priority in PRIORITY_STEPS]
-        replies = await self.pulls.many(("LLEN", list_key(*where)) for where in lists)
+        lists = [(queue, priority) for queue in queues for priority in self._steps(queue)]
+        replies = await self.pulls.many(("LLEN", list_key(*where, self._separator)) for where in lists)
         depths = dict(zip(lists, replies, strict=True))
         for queue in queues:
-            own = [(queue, priority) for priority in PRIORITY_STEPS]
+            own = [(queue, priority) for priority in self._steps(queue)]
             if problems.note(queue, *(depths[where] for where in own)):
                 for where in own:
                     del depths[where]
@@ -91,28 +128,50 @@ class Celery(RedisSystem):
         """What identifies the message at the head of each list: a hash, as nothing of it is read or kept."""
         heads: dict[_List, object] = {}
         for start in range(0, len(lists), _PEEKED_LISTS):
-            some = lists[start : start + _PEEKED_LISTS]
             try:
-                replies = await self.pulls.many(("LINDEX", list_key(*where), -1) for where in some)
-            except ReplyTooLarge as error:
-                problems.add(f"heads of queues not read: {error}")
-                continue
+                await self._peek_at(lists[start : start + _PEEKED_LISTS], heads, problems)
             except BrokerError as error:  # the depths stand
                 problems.add(f"heads of queues not read: {error}")
                 break
-            for where, message in zip(some, replies, strict=True):
-                if not problems.note(where[0], message) and message is not None:
-                    heads[where] = hash(message)
         return heads
 
+    async def _peek_at(self, lists: list[_List], heads: dict[_List, object], problems: Problems) -> None:
+        try:
+            messages = await self.pulls.many(("LINDEX", list_key(*where, self._separator), -1) for where in lists)
+        except ReplyTooLarge as error:
+            if len(lists) == 1:
+                problems.add(f"head not read: {error}", lists[0][0])
+                return
+            half = len(lists) // 2
+            await self._peek_at(lists[:half], heads, problems)
+            await self._peek_at(lists[half:], heads, problems)
+            return
+        for where, message in zip(lists, messages, strict=True):
+            if not problems.note(where[0], message) and message is not None:
+                heads[where] = hash(message)
+
     async def _unacked(self, problems: Problems) -> tuple[int | None, float | None]:
-        count, index = await self.pulls.many([("HLEN", UNACKED), ("ZRANGE", UNACKED_INDEX, 0, 0, "WITHSCORES")])
-        if problems.note(UNACKED, count, index):
+        """How many messages are unacknowledged under all key prefixes, and when the oldest was delivered."""
+        replies = await self.pulls.many(
+            command
+            for prefix in sorted(self._prefixes)
+            for command in (
+                ("HLEN", key_bytes(prefix + UNACKED)),
+                ("ZRANGE", key_bytes(prefix + UNACKED_INDEX), 0, 0, "WITHSCORES"),
+            )
+        )
+        if problems.note(UNACKED, *replies):
             return None, None
-        return int(count), float(index[1]) if index else None
+        oldest = [float(index[1]) for index in replies[1::2] if index]
+        return sum(map(int, replies[::2])), min(oldest, default=None)
+
+    def _forget_all_but(self, queues: Collection[str]) -> None:
+        self._heads = {where: head for where, head in self._heads.items() if where[0] in queues}
+        self._progress = {queue: at for queue, at in self._progress.items() if queue in queues}
+        self._fine.intersection_update(queues)
 
     def _state(self, queue: str, depths: dict[_List, int], identities: dict[_List, object], now: float) -> QueueState:
-        by_priority = {priority: depths[queue, priority] for priority in PRIORITY_STEPS}
+        by_priority = {priority: depths[queue, priority] for priority in self._steps(queue)}
         left = False
         waiting: list[float | None] = []
         for priority, depth in by_priority.items():
@@ -136,26 +195,37 @@ class Celery(RedisSystem):
     async def _search(self) -> Collection[str]:
         """Queues by their bindings, which producers write too: also those that no worker ever consumed."""
         found: set[str] = set()
-        async for keys in self.pulls.scan("MATCH", BINDINGS + "*", "TYPE", "set"):
+        prefixes = {""}
+        self._misread = None
+        async for keys in self.pulls.scan("MATCH", f"*{BINDINGS}*", "TYPE", "set"):
             for key in keys:
-                if not key.endswith(_NO_TASKS):
-                    found.update(await self._bound(key))
+                prefix, _, exchange = key_text(key).partition(BINDINGS)
+                if not exchange.endswith(_NO_TASKS):
+                    found.update(prefix + queue for queue in await self._bound(key))
+                    prefixes.add(prefix)
             if len(found) > self._discovery.KNOWN_QUEUES:
                 break
+        self._prefixes = set(sorted(prefixes)[:_MAX_PREFIXES])
         return found
 
     async def _bound(self, key: bytes) -> set[str]:
+        """The queues bound to an exchange: the last of the three parts of each member."""
         found: set[str] = set()
         async for members in self.pulls.members(key):
-            found.update(key_text(member).rpartition(SEPARATOR)[2] for member in members)
+            for member in members:
+                parts = key_text(member).split(self._separator)
+                if len(parts) == 3:
+                    found.add(parts[2])
+                else:
+                    self._misread = key_text(member)
             if len(found) > _MAX_BINDINGS:
                 break
         return found - {""}
 
 
-def list_key(queue: str, priority: int) -> bytes:
+def list_key(queue: str, priority: int, separator: str = SEPARATOR) -> bytes:
     """The list of one priority of a queue."""
-    return key_bytes(queue if priority == 0 else f"{queue}{SEPARATOR}{priority}")
+    return key_bytes(queue if priority == 0 else f"{queue}{separator}{priority}")
 
 
 def _earliest(times: list[float | None]) -> float | None:
