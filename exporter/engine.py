@@ -6,7 +6,7 @@ import asyncio
 import platform
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -152,7 +152,7 @@ class Engine:
     def _answer(
         self, sources: list[Source], results: dict[Source, Result | None], pinged: list[Watched]
     ) -> Iterator[Metric]:
-        yield from _merge(results[source] for source in sources)
+        yield from _merge(_once(sources, results))
         up, success, duration = c.BROKER_UP.metric(), c.COLLECTOR_SUCCESS.metric(), c.COLLECTOR_DURATION.metric()
         for watched in pinged:
             up.samples.append(c.BROKER_UP.sample((watched.broker.name,), float(watched.up or False)))
@@ -223,7 +223,8 @@ def _system_source(system: RedisSystem, broker: str, limits: Limits, folded: Fol
 
 def _collector_source(collector: RedisCollector) -> Source:
     async def gather() -> Gathered:
-        return Gathered(checked(await collector.collect(), collector.families, (collector.broker,)))
+        families = checked(await collector.collect(), collector.families, (collector.broker,))
+        return Gathered(families, about=collector.about)
 
     return Source(collector.name, collector.broker, gather)
 
@@ -246,14 +247,26 @@ async def _run_all(sources: Collection[Source], deadline: float) -> dict[Source,
     return {source: source.result(task) for source, task in tasks.items()}
 
 
+def _once(sources: Iterable[Source], results: Mapping[Source, Result | None]) -> Iterator[Result]:
+    """The results of `sources`, but of those that read the same thing for several brokers only the first."""
+    seen: set[tuple[str, str]] = set()
+    for source in sources:
+        result = results[source]
+        if result is None or (source.collector, result.about) in seen:
+            continue
+        if result.about:
+            seen.add((source.collector, result.about))
+        yield result
+
+
 _PLACES: Final = {family.metric().name: place for place, family in enumerate(c.FAMILIES.values())}
 
 
-def _merge(results: Iterable[Result | None]) -> list[Metric]:
+def _merge(results: Iterable[Result]) -> list[Metric]:
     """One metric per family, though several systems and brokers fill it, in the order of the catalogue."""
     merged: dict[str, Metric] = {}
     for result in results:
-        for family in result.families if result else ():
+        for family in result.families:
             known = merged.get(family.name)
             if known is None:
                 merged[family.name] = known = Metric(family.name, family.documentation, family.type)

@@ -36,6 +36,8 @@ class Gathered:
 
     families: Collection[Metric]
     problems: Collection[str] = ()
+    about: str = ""
+    """What the families are of, where several brokers may share it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,7 @@ class Result:
     families: Collection[Metric]
     problem: str | None
     duration: float
+    about: str = ""
 
 
 class Source:
@@ -100,13 +103,13 @@ class Source:
 
     async def _run(self) -> Result:
         problem: str | None
-        families: Collection[Metric] = ()
+        gathered = Gathered(())
         try:
             async with asyncio.timeout(self._limit) as limit:
                 gathered = await self._gather()
-            families, problem = gathered.families, one_line("; ".join(gathered.problems), 1000) or None
+            problem = one_line("; ".join(gathered.problems), 1000) or None
             if self.running_for() > RUN_LIMIT:
-                families, problem = (), f"ended after {self.running_for():.0f} s: what it saw is too old"
+                gathered, problem = Gathered(()), f"ended after {self.running_for():.0f} s: what it saw is too old"
         except BrokerError as error:
             problem = str(error)
         except asyncio.CancelledError:
@@ -119,7 +122,7 @@ class Source:
         self.ended_once = True
         if problem is not None:  # that it has gone is for a scrape to say, which may have given up on this run
             self._note(problem)
-        return Result(families, problem, self.running_for())
+        return Result(gathered.families, problem, self.running_for(), gathered.about)
 
     def _note(self, problem: str | None) -> None:
         """Logs a problem when it comes, and when it has gone: not at every scrape in between."""

@@ -20,6 +20,10 @@ class RedisCollector(ABC):
     families: ClassVar[tuple[Family, ...]]
     """What it may give; anything else is refused. Every family has the label `broker` first, the broker's name."""
 
+    about: str = ""
+    """Set by `collect()` where several brokers may share what it reads: which one it was (a server's run id). Of those
+    that read the same, only the first broker's families are shown, as sums over brokers would count it twice."""
+
     def __init__(self, broker: str, pulls: Pulls) -> None:
         self.broker = broker
         self.pulls = pulls

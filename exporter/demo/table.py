@@ -16,7 +16,7 @@ HEADINGS = ("system", "queue", "ready", "scheduled", "running", "oldest s", "wor
 STATES = ("ready", "scheduled", "running")
 ABSENT = "-"
 LEGEND = (
-    "oldest s: seconds the oldest ready job has waited; -: not known or none; "
+    "oldest s: seconds the oldest ready job has waited (Celery: since the exporter saw it); -: not known or none; "
     "workers: processes of this demo that consume the queue (not from /metrics: the broker cannot tell)"
 )
 

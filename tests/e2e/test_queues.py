@@ -8,8 +8,8 @@ from datetime import timedelta
 import pytest
 
 from tests.e2e.apps import celery_producer, enqueue_arq
-from tests.e2e.reading import jobs, oldest, progress, queue, success, unacked
-from tests.servers import RedisServer, StartExporter, series
+from tests.e2e.reading import broker_up, jobs, oldest, progress, queue, success, unacked
+from tests.servers import RedisServer, StartExporter, StartRedis, series
 
 GATE = "/nonexistent"
 
@@ -167,6 +167,24 @@ def test_two_databases_are_two_brokers(redis_server: RedisServer, start_exporter
     assert jobs(metrics, "celery", "celery", "b") == {"ready": 1}
     assert unacked(metrics, "a") is None
     assert unacked(metrics, "b") == 0
+
+
+def test_a_server_with_two_brokers_is_counted_once(
+    redis_server: RedisServer, start_redis: StartRedis, start_exporter: StartExporter
+) -> None:
+    # given two brokers on one server, and one on another
+    other = start_redis()
+    urls = {"a": redis_server.url(0), "b": redis_server.url(3), "c": other.url()}
+    config = "brokers: [" + ", ".join(f"{{name: {name}, url: '{url}'}}" for name, url in urls.items()) + "]"
+    metrics = start_exporter(config=config).metrics()
+    # then the server's memory adds up, and every broker is seen to be up
+    servers = [dict(labels) for name, labels in metrics if name == "taskqueue_redis_memory_used_bytes"]
+    assert [(labels["broker"], labels["server"]) for labels in servers] == [
+        ("a", f"127.0.0.1:{redis_server.port}"),
+        ("c", f"127.0.0.1:{other.port}"),
+    ]
+    assert {broker_up(metrics, name) for name in urls} == {1}
+    assert {success(metrics, "redis_info", name) for name in urls} == {1}
 
 
 def test_an_emptied_queue_reads_an_explicit_zero(redis_server: RedisServer, start_exporter: StartExporter) -> None:
