@@ -61,7 +61,7 @@ class Discovery:
     ARQ or Celery queue leaves no key behind; beyond `KNOWN_QUEUES` those that the search no longer finds make room.
     """
 
-    INTERVAL: Final = 5.0
+    INTERVAL: Final = 1.0
     BUSY_SHARE: Final = 0.02
     """Of the time, at most this share is spent searching: a keyspace of millions is walked less often."""
     KNOWN_QUEUES: Final = 10_000
