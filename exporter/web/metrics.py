@@ -1,9 +1,10 @@
-"""`/metrics`: deadline, filters, format; identical requests share one answer."""
+"""`/metrics`: deadline, filters, format; identical requests at the same time share one answer."""
 
 from __future__ import annotations
 
 import asyncio
 import math
+from dataclasses import dataclass
 from typing import Final
 
 from starlette.datastructures import Headers, QueryParams
@@ -18,8 +19,18 @@ DEFAULT_TIMEOUT: Final = 10.0
 """Seconds, for who sends no X-Prometheus-Scrape-Timeout-Seconds: Prometheus's own default."""
 MARGIN: Final = 0.5
 """Seconds kept back for rendering and the way to Prometheus."""
+SHARE_WINDOW: Final = 0.1
+"""Seconds after its begin in which an answer is shared: one who comes later would get older values than asked for."""
 
 _Wanted = tuple[Format, bool, Selection, float]
+
+
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """An answer in the making."""
+
+    began: float
+    task: asyncio.Task[bytes]
 
 
 class BadQuery(ValueError):
@@ -34,7 +45,7 @@ class MetricsEndpoint:
         self._renderer = Renderer()
         self._max_requests = max_requests
         self._requests = 0
-        self._shared: dict[_Wanted, asyncio.Task[bytes]] = {}
+        self._shared: dict[_Wanted, _Shared] = {}
 
     async def __call__(self, request: Request) -> Response:
         if self._requests >= self._max_requests:
@@ -57,11 +68,20 @@ class MetricsEndpoint:
         return Response(await self._share(wanted), headers=headers)
 
     async def _share(self, wanted: _Wanted) -> bytes:
-        task = self._shared.get(wanted)
-        if task is None:
-            task = self._shared[wanted] = asyncio.create_task(self._answer(*wanted))
-            task.add_done_callback(lambda _: self._shared.pop(wanted))
-        return await asyncio.shield(task)  # one who goes away must not take the others' answer along
+        now = asyncio.get_running_loop().time()
+        shared = self._shared.get(wanted)
+        if shared is None or now - shared.began > SHARE_WINDOW:
+            shared = self._begin(wanted, now)
+        return await asyncio.shield(shared.task)  # one who goes away must not take the others' answer along
+
+    def _begin(self, wanted: _Wanted, now: float) -> _Shared:
+        shared = self._shared[wanted] = _Shared(now, asyncio.create_task(self._answer(*wanted)))
+        shared.task.add_done_callback(lambda _: self._forget(wanted, shared))
+        return shared
+
+    def _forget(self, wanted: _Wanted, shared: _Shared) -> None:
+        if self._shared.get(wanted) is shared:  # else a later answer has taken its place
+            del self._shared[wanted]
 
     async def _answer(self, form: Format, gzip: bool, wanted: Selection, seconds: float) -> bytes:
         families = await self._engine.scrape(seconds, wanted)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import re
 import signal
 import socket
@@ -21,8 +20,8 @@ HEAD_DEADLINE: Final = 5.0
 """Seconds within which a request's head must have come: else half-open connections stay for ever."""
 CONNECTIONS: Final = 256
 """Beyond, uvicorn answers 503."""
-HALF_OPEN: Final = 128
-"""Of these, connections without a request."""
+WAITING: Final = 128
+"""Of these, connections that wait for a request: half-open ones, and idle ones after an answer."""
 BACKLOG: Final = 128
 GRACE: Final = 4
 """Seconds that requests under way have at the end."""
@@ -81,14 +80,16 @@ class Server(uvicorn.Server):
 
 
 class _DeadlineProtocol(HttpToolsProtocol):
-    """Closes connections whose request head does not come in time (uvicorn has no such deadline)."""
+    """Closes connections whose request head does not come in time, or that are too many (uvicorn does neither)."""
 
     _timer: asyncio.TimerHandle | None = None
+    _waiting_since: float | None = None
+    """When it was made, or its last answer was complete; None while a request is under way."""
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._start_timer()
-        self._make_room()
+        self._start_waiting()
 
     def data_received(self, data: bytes) -> None:
         # Not at on_message_begin: empty lines before a head begin none, and yet end uvicorn's wait for the next one.
@@ -98,20 +99,35 @@ class _DeadlineProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._stop_timer()
+        self._waiting_since = None
         super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        # A pipelined request is answered next, unless the connection closes: it then only waits to be read empty.
+        if self.cycle.response_complete or self.transport.is_closing():
+            self._start_waiting()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
         super().connection_lost(exc)
 
-    def _make_room(self) -> None:
-        """Half-open connections must not keep scrapes out: beyond HALF_OPEN the one silent for longest is closed."""
-        silent = [other for other in self.connections if isinstance(other, _DeadlineProtocol) and other._timer]
-        if len(silent) > HALF_OPEN:
-            min(silent, key=_DeadlineProtocol._closing_time).transport.abort()
+    def _start_waiting(self) -> None:
+        self._waiting_since = self.loop.time()
+        self._make_room()
 
-    def _closing_time(self) -> float:
-        return self._timer.when() if self._timer else math.inf
+    def _make_room(self) -> None:
+        """Waiting connections must not keep scrapes out: beyond WAITING the one that has waited longest is closed."""
+        waiting = {
+            other: other._waiting_since
+            for other in self.connections
+            if isinstance(other, _DeadlineProtocol) and other._waiting_since is not None
+        }
+        if len(waiting) > WAITING:
+            longest = min(waiting, key=waiting.__getitem__)
+            # Counted no more from now on: abort() takes effect later, and many connections may come before.
+            self.connections.discard(longest)
+            longest.transport.abort()
 
     def _start_timer(self) -> None:
         if self._timer is None:

@@ -184,6 +184,53 @@ async def test_identical_requests_share_one_rendering(run: Run, register: Regist
     assert gate.runs == 1
 
 
+async def test_a_later_request_gets_newer_values_and_its_own_deadline(
+    run: Run, register: Register, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exporter.web.metrics.SHARE_WINDOW", 0.0)
+    hangs, quick = Gate(), Gate()
+    quick.open.set()
+    register(hangs=hangs, quick=quick)
+    brokers = broker("down", collectors=["hangs"]), broker("up", collectors=["quick"])
+    async with client_of(await run(config(*brokers))) as client:
+        await until(lambda: quick.ended == 1)  # the run at the start
+        await asyncio.sleep(0.05)
+        first = asyncio.create_task(client.get("/metrics", headers={TIMEOUT: "1"}))
+        await until(lambda: quick.ended == 2)
+        await asyncio.sleep(0.3)
+        second = asyncio.create_task(client.get("/metrics", headers={TIMEOUT: "1"}))
+        earlier = await first
+        hangs.open.set()  # after the first one's deadline, before the second one's
+        later = await second
+
+    assert 'taskqueue_toy_value{broker="up",name="a"} 2.0' in earlier.text
+    assert 'taskqueue_toy_value{broker="up",name="a"} 3.0' in later.text
+    assert 'taskqueue_collector_success{broker="down",collector="hangs"} 0.0' in earlier.text
+    assert 'taskqueue_collector_success{broker="down",collector="hangs"} 1.0' in later.text
+    assert hangs.runs == 1
+
+
+async def test_an_answer_that_ends_leaves_a_later_one_to_be_shared(
+    run: Run, register: Register, monkeypatch: pytest.MonkeyPatch, renderings: list[object]
+) -> None:
+    gate = Gate()
+    register(gate=gate)
+    headers = {TIMEOUT: "1"}
+    async with client_of(await run(config(broker(collectors=["gate"])))) as client:
+        monkeypatch.setattr("exporter.web.metrics.SHARE_WINDOW", 0.0)
+        first = asyncio.create_task(client.get("/metrics", headers=headers))
+        await asyncio.sleep(0.3)
+        second = asyncio.create_task(client.get("/metrics", headers=headers))
+        await asyncio.sleep(0.05)
+        monkeypatch.setattr("exporter.web.metrics.SHARE_WINDOW", 60.0)
+        await first
+        third = asyncio.create_task(client.get("/metrics", headers=headers))
+        bodies = [answer.content for answer in await asyncio.gather(second, third)]
+
+    assert len(set(bodies)) == 1
+    assert len(renderings) == 2
+
+
 async def test_one_who_goes_away_does_not_take_the_answer_along(
     run: Run, register: Register, renderings: list[object]
 ) -> None:

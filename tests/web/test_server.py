@@ -7,6 +7,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Literal
 
 import pytest
 from starlette.applications import Starlette
@@ -16,8 +17,10 @@ from starlette.routing import Route
 
 from exporter.web import server
 from exporter.web.server import bind, create_server
+from tests.toys import until
 
 DEADLINE = 0.3
+PRODUCTION_DEADLINE = server.HEAD_DEADLINE
 GET = b"GET / HTTP/1.1\r\nhost: x\r\n"
 
 
@@ -193,3 +196,78 @@ async def test_half_open_connections_do_not_keep_a_request_out(monkeypatch: pyte
         writer.write(GET + b"\r\n")
 
         assert (await answer(reader)).startswith(b"HTTP/1.1 200")
+
+
+async def test_idle_connections_do_not_keep_a_request_out() -> None:
+    async with serving() as where, AsyncExitStack() as stack:
+        for _ in range(2 * server.CONNECTIONS + 1):
+            reader, writer = await stack.enter_async_context(connection(where))
+            writer.write(GET + b"\r\n")
+
+            assert (await answer(reader)).startswith(b"HTTP/1.1 200")
+
+
+async def test_of_waiting_connections_the_one_that_has_waited_longest_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server, "WAITING", 2)
+    async with serving() as where, AsyncExitStack() as stack:
+        links = [await stack.enter_async_context(connection(where)) for _ in range(2)]
+        for reader, writer in (links[1], links[0]):  # the one made first is answered last
+            writer.write(GET + b"\r\n")
+            await answer(reader)
+        await stack.enter_async_context(connection(where))
+
+        async with asyncio.timeout(5):
+            with suppress(ConnectionResetError):
+                assert await links[1][0].read() == b""
+        links[0][1].write(GET + b"\r\n")
+        assert (await answer(links[0][0])).startswith(b"HTTP/1.1 200")
+
+
+class Held(asyncio.Event):
+    """An event that counts who came to wait for it."""
+
+    came = 0
+
+    async def wait(self) -> Literal[True]:
+        self.came += 1
+        return await super().wait()
+
+
+async def test_a_connection_whose_request_is_under_way_is_not_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "WAITING", 1)
+    held = Held()
+    async with serving(held) as where, connection(where) as (reader, writer), AsyncExitStack() as stack:
+        writer.write((GET + b"\r\n") * 2)  # the second is pipelined: after the first answer, it is under way
+        answers: list[bytes] = []
+        while len(answers) < 2:
+            await until(lambda: held.came > len(answers))
+            others = [await stack.enter_async_context(connection(where)) for _ in range(2)]
+            async with asyncio.timeout(5):
+                with suppress(ConnectionResetError):
+                    assert await others[0][0].read() == b""
+            held.set()
+            held.clear()  # lets through only those that wait by now
+            answers.append(await answer(reader))
+
+    assert all(answer.startswith(b"HTTP/1.1 200") for answer in answers)
+
+
+async def test_many_connections_at_once_do_not_keep_a_request_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "HEAD_DEADLINE", 60.0)
+    async with serving() as where, AsyncExitStack() as stack:
+        made = await asyncio.gather(*(asyncio.open_connection(*where) for _ in range(2 * server.CONNECTIONS)))
+        for _, writer in made:
+            stack.callback(writer.close)
+
+        reader, writer = await stack.enter_async_context(connection(where))
+        writer.write(GET + b"\r\n")
+
+        assert (await answer(reader)).startswith(b"HTTP/1.1 200")
+
+
+def test_the_limits_in_production() -> None:
+    assert PRODUCTION_DEADLINE <= 5
+    assert server.CONNECTIONS == 256
+    assert server.WAITING <= server.CONNECTIONS / 2
