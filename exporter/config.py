@@ -37,8 +37,9 @@ class ConfigError(Exception):
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Caps on what becomes a label, for each system of each broker."""
 
-    queues: Annotated[int, msgspec.Meta(ge=1)] = 1000
-    workers: Annotated[int, msgspec.Meta(ge=1)] = 1000
+    # Beyond 10,000 the loop would wait too long for one observation, and more queues are not watched anyway.
+    queues: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1000
+    workers: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1000
     label_bytes: Annotated[int, msgspec.Meta(ge=32, le=1024)] = 128
 
 
