@@ -184,6 +184,19 @@ async def test_jobs_that_run_behind_a_page_of_ready_ones_are_remembered(
     assert seen.jobs == {JobState.READY: 151, JobState.RUNNING: 0, JobState.SCHEDULED: 0}
 
 
+async def test_what_runs_is_said_to_be_unknown_where_it_cannot_be_recalled(
+    arq: Arq, client: redis.Redis, clock: Clock
+) -> None:
+    put(client, "run")
+    client.set("arq:in-progress:run", 1)
+    await arq.observe()
+    put(client, *(f"back{number}" for number in range(150)), age=600.0)
+    client.acl_setuser("default", enabled=True, nopass=True, categories=["+@all"], commands=["-zscore"], keys=["*"])
+    seen = await arq.observe()
+    assert state(seen, QUEUE).jobs == {JobState.SCHEDULED: 0}
+    assert len(seen.problems) == 1
+
+
 async def test_sorted_sets_of_others_with_huge_members_do_not_end_the_search(
     redis_server: RedisServer, clock: Clock
 ) -> None:

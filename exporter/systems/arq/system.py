@@ -50,7 +50,7 @@ class Arq(RedisSystem):
         fronts = [Front(queue) for queue in queues]
         fronts = await self._count(fronts, now, problems)
         await self._walk(fronts, now, problems)
-        await self._recall(fronts)
+        await self._recall(fronts, problems)
         states = [self._state(front, now) for front in fronts]
         self._watched = {queue: watched for queue, watched in self._watched.items() if queue in queues}
         return Observation(queues=states, problems=problems.lines())
@@ -108,7 +108,7 @@ class Arq(RedisSystem):
             if front.gave_up:
                 problems.add(f"more than {PAGE * MAX_PAGES} running jobs: how many are ready is not known", front.queue)
 
-    async def _recall(self, fronts: Iterable[Front]) -> None:
+    async def _recall(self, fronts: Iterable[Front], problems: Problems) -> None:
         """Adds jobs that ran at the last look and now stand behind ready ones: when a whole fleet dies at once, the
         jobs it lost come back in front of those that others run."""
         missed = [
@@ -124,8 +124,7 @@ class Arq(RedisSystem):
             for command in (("ZSCORE", front.key, job_id), ("EXISTS", IN_PROGRESS + job_id))
         )
         for (front, job_id), queued, running in zip(missed, replies[::2], replies[1::2], strict=True):
-            error = next((reply for reply in (queued, running) if isinstance(reply, Exception)), None)
-            if error is not None:
+            if problems.note(front.queue, queued, running):
                 front.fail()
             elif queued is not None and running:
                 front.running.add(job_id)
