@@ -6,7 +6,7 @@ Run as a module it prints the metrics reference (`docs/metrics.md`).
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -25,9 +25,16 @@ class Family:
     help: str
     labels: tuple[str, ...] = ()
 
-    def metric(self) -> Metric:
-        """A new, empty metric of this family. Its name lacks `_total`, as prometheus_client wants it."""
-        return Metric(self.name.removesuffix("_total"), self.help, self.kind)
+    @property
+    def metric_name(self) -> str:
+        """The name of its metrics: without `_total`, as prometheus_client wants it."""
+        return self.name.removesuffix("_total")
+
+    def metric(self, values: Iterable[tuple[Sequence[str], float]] = ()) -> Metric:
+        """A new metric of this family, with one sample for each pair of label values and number."""
+        metric = Metric(self.metric_name, self.help, self.kind)
+        metric.samples = [self.sample(labels, value) for labels, value in values]
+        return metric
 
     def sample(self, values: Sequence[str], value: float) -> Sample:
         """One sample; `values` stand in the order of `labels`."""

@@ -147,32 +147,29 @@ class Engine:
             result = results[watched.ping]
             watched.up = result is not None and result.problem is None
         families = list(self._answer(sources, results, pinged))
-        return [*families, _single(c.SERIES, sum(len(metric.samples) for metric in families))]
+        return [*families, c.SERIES.metric([((), sum(len(metric.samples) for metric in families))])]
 
     def _answer(
         self, sources: list[Source], results: dict[Source, Result | None], pinged: list[Watched]
     ) -> Iterator[Metric]:
         yield from _merge(_once(sources, results))
-        up, success, duration = c.BROKER_UP.metric(), c.COLLECTOR_SUCCESS.metric(), c.COLLECTOR_DURATION.metric()
-        for watched in pinged:
-            up.samples.append(c.BROKER_UP.sample((watched.broker.name,), float(watched.up or False)))
-        for source in sources:
-            result = results[source]
-            labels = (source.collector, source.broker)
-            succeeded = result is not None and result.problem is None
-            took = source.running_for() if result is None else result.duration
-            success.samples.append(c.COLLECTOR_SUCCESS.sample(labels, float(succeeded)))
-            duration.samples.append(c.COLLECTOR_DURATION.sample(labels, took))
-        yield from (up, success, duration)
+        yield c.BROKER_UP.metric(((watched.broker.name,), float(watched.up or False)) for watched in pinged)
+        labels = [(source.collector, source.broker) for source in sources]
+        ended = [results[source] for source in sources]
+        succeeded = [float(result is not None and result.problem is None) for result in ended]
+        took = [
+            source.running_for() if result is None else result.duration
+            for source, result in zip(sources, ended, strict=True)
+        ]
+        yield c.COLLECTOR_SUCCESS.metric(zip(labels, succeeded, strict=True))
+        yield c.COLLECTOR_DURATION.metric(zip(labels, took, strict=True))
         yield from self._about_itself()
 
     def _about_itself(self) -> Iterator[Metric]:
-        yield _single(c.BUILD_INFO, 1, (__version__, platform.python_version()))
-        folded = c.SERIES_FOLDED.metric()
-        folded.samples = [c.SERIES_FOLDED.sample((label,), count) for label, count in self._folded.items()]
-        yield folded
-        yield _single(c.RELOAD_SUCCESSFUL, float(self.reload_ok))
-        yield _single(c.RELOAD_TIMESTAMP, self.loaded_at)
+        yield c.BUILD_INFO.metric([((__version__, platform.python_version()), 1)])
+        yield c.SERIES_FOLDED.metric(((label,), count) for label, count in self._folded.items())
+        yield c.RELOAD_SUCCESSFUL.metric([((), float(self.reload_ok))])
+        yield c.RELOAD_TIMESTAMP.metric([((), self.loaded_at)])
         yield from self._process.collect()
 
     async def _apply(self, config: Config) -> None:
@@ -259,7 +256,7 @@ def _once(sources: Iterable[Source], results: Mapping[Source, Result | None]) ->
         yield result
 
 
-_PLACES: Final = {family.metric().name: place for place, family in enumerate(c.FAMILIES.values())}
+_PLACES: Final = {family.metric_name: place for place, family in enumerate(c.FAMILIES.values())}
 
 
 def _merge(results: Iterable[Result]) -> list[Metric]:
@@ -272,9 +269,3 @@ def _merge(results: Iterable[Result]) -> list[Metric]:
                 merged[family.name] = known = Metric(family.name, family.documentation, family.type)
             known.samples.extend(family.samples)
     return sorted(merged.values(), key=lambda metric: _PLACES.get(metric.name, len(_PLACES)))
-
-
-def _single(family: c.Family, value: float, labels: tuple[str, ...] = ()) -> Metric:
-    metric = family.metric()
-    metric.samples.append(family.sample(labels, value))
-    return metric

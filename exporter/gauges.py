@@ -105,11 +105,11 @@ class Gauges:
         self, table: Iterable[tuple[Family, Extract[S]]], states: Sequence[tuple[tuple[str, ...], S]]
     ) -> Iterator[Metric]:
         for family, extract in table:
-            metric = family.metric()
-            for key, state in states:
-                for rest, value in extract(state):
-                    labels = [*self._base, *key, *map(self._values.text, rest)]
-                    metric.samples.append(family.sample(labels, value))
+            metric = family.metric(
+                ([*self._base, *key, *map(self._values.text, rest)], value)
+                for key, state in states
+                for rest, value in extract(state)
+            )
             if metric.samples:
                 yield metric
 
@@ -118,8 +118,8 @@ class Gauges:
     ) -> Sequence[tuple[tuple[str, ...], QueueState]]:
         by_name = {self._queues.text(state.queue): state for state in states}
         # A queue that holds jobs must not be folded for the sake of one that is empty, and perhaps long gone.
-        busy = [name for name, state in by_name.items() if any(state.jobs.values())]
-        admitted = self._queues.admit(busy, [name for name, state in by_name.items() if not any(state.jobs.values())])
+        busy, empty = _split(by_name, lambda state: any(state.jobs.values()))
+        admitted = self._queues.admit(busy, empty)
         rest = [state for name, state in by_name.items() if name not in admitted]
         kept = [((name,), state) for name, state in by_name.items() if name in admitted]
         if rest:
@@ -131,11 +131,16 @@ class Gauges:
         self, states: Iterable[WorkerState], folded: Folded
     ) -> Sequence[tuple[tuple[str, ...], WorkerState]]:
         by_name = {self._workers.text(state.worker): state for state in states}
-        alive = [name for name, state in by_name.items() if state.up]
-        gone = [name for name, state in by_name.items() if not state.up]
+        alive, gone = _split(by_name, lambda state: state.up)
         admitted = self._workers.admit(alive, gone)
         folded["worker"] += len(by_name) - len(admitted)
         return [((name,), by_name[name]) for name in by_name if name in admitted]
+
+
+def _split(by_name: Mapping[str, S], first: Callable[[S], bool]) -> tuple[list[str], list[str]]:
+    """The names of the states that are `first`, and those of the others."""
+    chosen = {name for name, state in by_name.items() if first(state)}
+    return [name for name in by_name if name in chosen], [name for name in by_name if name not in chosen]
 
 
 def _sum_of(states: Sequence[QueueState]) -> QueueState:

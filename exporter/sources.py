@@ -171,7 +171,7 @@ def checked(families: object, declared: Collection[Family], base: tuple[str, ...
 
     Raises BadFamilies.
     """
-    known = {family.metric().name: family for family in declared}
+    known = {family.metric_name: family for family in declared}
     if not isinstance(families, Iterable):
         raise BadFamilies(f"found {type(families).__name__}, wanted families")
     samples: dict[Family, dict[tuple[str, ...], Sample]] = {}

@@ -29,11 +29,13 @@ class Filesystem(HostCollector):
     families: ClassVar[tuple[Family, ...]] = (c.HOST_FILESYSTEM_SIZE, c.HOST_FILESYSTEM_AVAIL)
 
     def collect(self) -> Iterable[Metric]:
-        size, avail = (family.metric() for family in self.families)
-        for labels, usage in dict(_usages()).items():  # a mount over a mount comes twice; the last one is seen
-            size.samples.append(c.HOST_FILESYSTEM_SIZE.sample(labels, usage.f_blocks * usage.f_frsize))
-            avail.samples.append(c.HOST_FILESYSTEM_AVAIL.sample(labels, usage.f_bavail * usage.f_frsize))
-        return size, avail
+        usages = dict(_usages())  # a mount over a mount comes twice; the last one is seen
+        yield c.HOST_FILESYSTEM_SIZE.metric(
+            (labels, usage.f_blocks * usage.f_frsize) for labels, usage in usages.items()
+        )
+        yield c.HOST_FILESYSTEM_AVAIL.metric(
+            (labels, usage.f_bavail * usage.f_frsize) for labels, usage in usages.items()
+        )
 
 
 def _usages() -> Iterable[tuple[tuple[str, str, str], os.statvfs_result]]:

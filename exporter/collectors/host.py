@@ -52,26 +52,26 @@ class Host(HostCollector):
     )
 
     def collect(self) -> Iterable[Metric]:
-        yield from _cpu()
+        yield _cpu()
         for family, load in zip(LOAD, psutil.getloadavg(), strict=True):
-            yield _single(family, load)
-        yield _single(c.HOST_BOOT_TIME, psutil.boot_time())
+            yield family.metric([((), load)])
+        yield c.HOST_BOOT_TIME.metric([((), psutil.boot_time())])
         memory, swap = psutil.virtual_memory(), psutil.swap_memory()
-        yield _single(c.HOST_MEMORY_TOTAL, memory.total)
-        yield _single(c.HOST_MEMORY_AVAILABLE, memory.available)
-        yield _single(c.HOST_SWAP_TOTAL, swap.total)
-        yield _single(c.HOST_SWAP_FREE, swap.free)
+        yield c.HOST_MEMORY_TOTAL.metric([((), memory.total)])
+        yield c.HOST_MEMORY_AVAILABLE.metric([((), memory.available)])
+        yield c.HOST_SWAP_TOTAL.metric([((), swap.total)])
+        yield c.HOST_SWAP_FREE.metric([((), swap.free)])
         yield from _by_device(DISK, _disks())
         yield from _by_device(NETWORK, psutil.net_io_counters(pernic=True) or {})
 
 
-def _cpu() -> Iterator[Metric]:
-    metric = c.HOST_CPU.metric()
-    for number, times in enumerate(psutil.cpu_times(percpu=True)):
-        for mode, seconds in times._asdict().items():
-            if mode not in _COUNTED_TWICE:
-                metric.samples.append(c.HOST_CPU.sample((str(number), mode), seconds))
-    yield metric
+def _cpu() -> Metric:
+    return c.HOST_CPU.metric(
+        ((str(number), mode), seconds)
+        for number, times in enumerate(psutil.cpu_times(percpu=True))
+        for mode, seconds in times._asdict().items()
+        if mode not in _COUNTED_TWICE
+    )
 
 
 def _disks() -> Mapping[str, object]:
@@ -79,17 +79,11 @@ def _disks() -> Mapping[str, object]:
     return {name: counters for name, counters in disks.items() if not _NO_DISK.fullmatch(name)}
 
 
-def _single(family: Family, value: float) -> Metric:
-    metric = family.metric()
-    metric.samples.append(family.sample((), value))
-    return metric
-
-
 def _by_device(table: Iterable[tuple[str, Family, float]], counters: Mapping[str, object]) -> Iterator[Metric]:
     for field, family, factor in table:
-        metric = family.metric()
-        for device, values in counters.items():
-            value = getattr(values, field, None)  # busy_time is Linux's and FreeBSD's
-            if value is not None:
-                metric.samples.append(family.sample((label_text(device),), value * factor))
-        yield metric
+        found = ((device, getattr(values, field, None)) for device, values in counters.items())
+        yield family.metric(
+            ((label_text(device),), value * factor)
+            for device, value in found
+            if value is not None  # busy_time is Linux's and FreeBSD's
+        )

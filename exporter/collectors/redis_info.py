@@ -72,17 +72,11 @@ class RedisInfo(RedisCollector):
 def metrics(info: Mapping[str, Any], base: tuple[str, str]) -> Iterator[Metric]:
     """The families of one INFO; `base` are the labels broker and server. A field that the server lacks is absent."""
     identity = [label_text(str(info.get(field, ""))) for field in _IDENTITY]
-    yield _family(c.REDIS_INFO, [((*base, *identity), 1.0)])
+    yield c.REDIS_INFO.metric([((*base, *identity), 1.0)])
     for field, family in NUMBERS:
-        yield _family(family, [(base, float(info[field]))] if field in info else [])
+        yield family.metric([(base, float(info[field]))] if field in info else [])
     for field, family in STATUSES:
-        yield _family(family, [(base, float(info[field] == "ok"))] if field in info else [])
+        yield family.metric([(base, float(info[field] == "ok"))] if field in info else [])
     databases = {key: value for key, value in info.items() if _DATABASE.fullmatch(key) and isinstance(value, dict)}
     for field, family in KEYSPACE:
-        yield _family(family, [((*base, db), float(values[field])) for db, values in databases.items()])
-
-
-def _family(family: Family, samples: Iterable[tuple[tuple[str, ...], float]]) -> Metric:
-    metric = family.metric()
-    metric.samples = [family.sample(labels, value) for labels, value in samples]
-    return metric
+        yield family.metric([((*base, db), float(values[field])) for db, values in databases.items()])
