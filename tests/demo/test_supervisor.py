@@ -1,8 +1,7 @@
 """Supervision of child processes."""
 
 import sys
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import psutil
@@ -12,6 +11,7 @@ import pytest_asyncio
 from exporter.demo import processes
 from exporter.demo.errors import ChildFailed
 from exporter.demo.processes import Child, Role, Supervisor, child_environment
+from tests.servers import wait_until
 
 STUBBORN = """
 import signal, subprocess, sys
@@ -24,13 +24,6 @@ grandchild.wait()
 
 def python(name: str, code: str) -> Role:
     return Role(name, [sys.executable, "-c", code], "")
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def gone(process: psutil.Process) -> bool:
@@ -48,7 +41,7 @@ async def supervisor(tmp_path: Path) -> AsyncIterator[Supervisor]:
 
 
 def written(child: Child, text: str) -> None:
-    wait_until(lambda: text in child.log.read_text())
+    wait_until(lambda: text in child.log.read_text(), deadline=20)
 
 
 async def test_a_child_that_ignores_sigterm_and_its_own_children_are_killed(
@@ -63,7 +56,7 @@ async def test_a_child_that_ignores_sigterm_and_its_own_children_are_killed(
 
     assert not child.alive()
     assert len(family) == 1
-    wait_until(lambda: all(map(gone, family)))
+    wait_until(lambda: all(map(gone, family)), deadline=20)
 
 
 async def test_stages_stop_in_reverse_order(supervisor: Supervisor, tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,18 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-import exporter
+from tests.servers import ROOT, wait_until
 
-ROOT = Path(exporter.__file__).parents[1]
 DEADLINE = 60.0
 CHILDREN = {"redis", "exporter", "arq-1", "arq-2", "celery-1", "celery-2", "workload"}
-
-
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < end, f"{what}: not within {DEADLINE} s"
-        time.sleep(0.05)
 
 
 @dataclass
@@ -46,7 +37,7 @@ class Demo:
             assert self.process.poll() is None or re.search(pattern, self.output()), self.errors()
             return re.search(pattern, self.output(), re.MULTILINE) is not None
 
-        wait_until(shown, f"{pattern!r} in the output")
+        wait_until(shown, DEADLINE)
 
     def family(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
@@ -97,7 +88,7 @@ def assert_gone(processes: list[psutil.Process]) -> None:
         return not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes)
 
     try:
-        wait_until(gone, "every process of the demo is gone")
+        wait_until(gone, DEADLINE)
     except psutil.NoSuchProcess:
         assert_gone([process for process in processes if process.is_running()])
 

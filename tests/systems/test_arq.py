@@ -18,16 +18,6 @@ MS = 1000
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def client(redis_server: RedisServer) -> redis.Redis:
-    return redis_server.client()
-
-
-@pytest.fixture
 async def arq(redis_server: RedisServer, clock: Clock) -> AsyncIterator[Arq]:
     async with watching(Arq, redis_server, clock, QUEUE, discover=False) as system:
         yield system

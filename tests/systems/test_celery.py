@@ -20,16 +20,6 @@ QUEUE = "celery"
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def client(redis_server: RedisServer) -> redis.Redis:
-    return redis_server.client()
-
-
-@pytest.fixture
 async def celery(redis_server: RedisServer, clock: Clock) -> AsyncIterator[Celery]:
     async with watching(Celery, redis_server, clock, QUEUE, "other", discover=False) as system:
         yield system

@@ -11,16 +11,7 @@ import pytest
 from exporter.brokers.pulls import BrokerError
 from exporter.systems import base
 from exporter.systems.base import Discovery
-
-
-class Clock:
-    """A clock that stands still until it is moved."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.systems.observing import Clock
 
 
 class Search:
