@@ -78,6 +78,7 @@ class Observation:
 
     `workers` is None unless the system can tell who is alive; an empty collection is a known zero.
     `unacked_jobs` and `oldest_unacked` belong to systems whose queues share one set of delivered messages (Celery).
+    `running` counts running jobs by task, where the system knows the tasks of what runs.
     `problems` names, one line each, what could not be observed: the rest stands, and the collector's success is 0.
     """
 
@@ -85,12 +86,22 @@ class Observation:
     workers: Collection[WorkerState] | None = None
     unacked_jobs: int | None = None
     oldest_unacked: float | None = None
+    running: Mapping[str, int] | None = None
     problems: Collection[str] = ()
 
 
 # -- pushed: what happens to jobs -------------------------------------------------------------------------------
 # Structs, not dataclasses: one exists for every event (0.15 us against 1.7 us to make), and gc=False keeps large
 # tables of them out of the garbage collector's walks.
+
+
+class Known(msgspec.Struct, frozen=True, gc=False):
+    """A task that exists, though nothing happened to it now; where `outcome` is given, a job of it ended so `at`."""
+
+    queue: str
+    task: str
+    outcome: Outcome | None = None
+    at: float | None = None
 
 
 class Enqueued(msgspec.Struct, frozen=True, gc=False):
@@ -126,7 +137,10 @@ class Retried(msgspec.Struct, frozen=True, gc=False):
 
 
 class Finished(msgspec.Struct, frozen=True, gc=False):
-    """A job reached its final outcome. `run` is how long its last attempt ran; `exception` is a class name."""
+    """A job reached its final outcome. `run` is how long its last attempt ran; `exception` is a class name.
+
+    `wait` and `retried` (attempts that ended in a retry) are given where they are known only now.
+    """
 
     queue: str
     task: str
@@ -137,20 +151,61 @@ class Finished(msgspec.Struct, frozen=True, gc=False):
     run: float | None = None
     exception: str | None = None
     attempt: int = 1
+    retried: int = 0
 
 
-JobEvent = Enqueued | Started | Retried | Finished
+JobEvent = Known | Enqueued | Started | Retried | Finished
+
+
+class Unreadable(enum.StrEnum):
+    """Why a record of a feed could not be decoded."""
+
+    MALFORMED = "malformed"  # not what its format promises: broken, truncated, a field missing or of a wrong type
+    ENCODING = "encoding"  # a format that is not read (a pickled event, a compressed one, a serializer of one's own)
+    BOUNDS = "bounds"  # longer, deeper or with more operations than is read
 
 
 class Sink(Protocol):
-    """Where a feed puts what it learns. Bound to one (system, broker); synchronous; never raises."""
+    """Where a feed puts what it learns. Bound to one feed of one (system, broker); synchronous; never raises."""
 
-    def record(self, events: Collection[JobEvent]) -> None: ...
-    def connected(self, mode: str) -> None: ...
-    def disconnected(self) -> None: ...
-    def received(self, kind: str, n: int) -> None: ...
-    def lost(self, n: int) -> None: ...
-    def undecodable(self, reason: str, n: int) -> None: ...
+    def record(self, events: Collection[JobEvent]) -> None:
+        """Job events, in the order in which they happened."""
+        ...
+
+    def connected(self, mode: str) -> None:
+        """From now on what happens is seen, by way of `mode` (`tracking`, `keyspace`, `scan`, `pubsub`, ...)."""
+        ...
+
+    def received(self, kind: str, n: int) -> None:
+        """`n` records came in, of kind `job` or `worker`, readable or not."""
+        ...
+
+    def lost(self, n: int) -> None:
+        """`n` records are known to be lost."""
+        ...
+
+    def undecodable(self, reason: Unreadable, n: int) -> None:
+        """`n` records could not be decoded."""
+        ...
+
+    def forgotten(self, n: int) -> None:
+        """`n` jobs were forgotten before they ended, as the feed's memory is bounded: what follows of them lacks
+        what was known (queue, task, wait)."""
+        ...
+
+
+class Feed(Protocol):
+    """One stream of what happens to jobs in one broker. Keeps what it knows from one connection to the next."""
+
+    @property
+    def name(self) -> str:
+        """The label `feed`: `results`, `events` or `hook`."""
+        ...
+
+    async def follow(self, sink: Sink) -> None:
+        """Connects and pushes what happens into `sink`, until cancelled or the connection is lost: then it raises,
+        and is called again."""
+        ...
 
 
 # -- the interface of a queue system ----------------------------------------------------------------------------
@@ -169,13 +224,16 @@ class QueueSystem(Protocol):
     """One queue system in one broker. Stateful: one instance per (system, broker)."""
 
     name: ClassVar[str]
+    outcomes: ClassVar[Collection[Outcome]]
+    """Every outcome that the system's jobs can come to, as far as its feeds can tell."""
 
     async def observe(self) -> Observation:
         """Look at the broker now. Pulled by a scrape; raises when nothing at all could be observed."""
         ...
 
-    async def follow(self, sink: Sink) -> None:
-        """Push what happens to jobs into `sink` until cancelled; returns at once where there is nothing to follow."""
+    @property
+    def feeds(self) -> Collection[Feed]:
+        """What can be followed; the same objects at every call."""
         ...
 
     def permissions(self) -> Collection[Permissions]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -15,6 +16,7 @@ SCHEMES: Final = ("redis", "rediss", "unix")
 _TIMEOUTS: Final = frozenset({"socket_timeout", "socket_connect_timeout"})
 _TLS: Final = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname"})
 _LONGEST_TIMEOUT: Final = 60
+_VERIFY_MODES: Final = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
 _WANTED: Final = "redis://[user[:password]@]host[:port][/db], rediss://... or unix:///path?db=0"
 
 
@@ -48,6 +50,25 @@ class Address:
         """The keyword arguments of the redis-py connection, but for the password."""
         where = {"path": self.host} if self.scheme == "unix" else {"host": self.host, "port": self.port}
         return {**where, "db": self.db, "username": self.username, **self.options}
+
+    def ssl_context(self) -> ssl.SSLContext | None:
+        """What TLS is spoken with, for connections that are not redis-py's; None where none is.
+
+        Raises OSError (ssl.SSLError among them) where a file of certificates or keys cannot be read.
+        """
+        if self.scheme != "rediss":
+            return None
+        context = ssl.create_default_context(cafile=self.options.get("ssl_ca_certs"))
+        required = str(self.options.get("ssl_cert_reqs", "required"))
+        context.check_hostname = required == "required" and bool(self.options.get("ssl_check_hostname", True))
+        context.verify_mode = _VERIFY_MODES[required]
+        if certificate := self.options.get("ssl_certfile"):
+            context.load_cert_chain(certificate, self.options.get("ssl_keyfile"))
+        return context
+
+    def without_secret(self, text: str) -> str:
+        """`text` without the password: a server without AUTH repeats the arguments of it in its error."""
+        return text.replace(self.password.reveal(), "***") if self.password else text
 
 
 def parse_address(url: str, password: Secret | None = None) -> Address:

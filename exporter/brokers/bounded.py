@@ -1,4 +1,5 @@
-"""redis-py connections that read no more than a bound: a hostile or broken server must not fill our memory."""
+"""Bounds on what a server may send: a hostile or broken one must not fill our memory. And redis-py's connections
+under them."""
 
 from __future__ import annotations
 
@@ -25,15 +26,39 @@ class Overrun(RedisConnectionError):
     """The bound was passed. Raised below redis-py, so of a kind that it lets through."""
 
 
+class SizeGuard:
+    """Looks at the sizes that a stream of replies declares, before hiredis makes room for them."""
+
+    def __init__(self, array_digits: int = _ARRAY_DIGITS) -> None:
+        self._array_digits = array_digits
+        self._skip = 0  # bytes that are still to come of a string
+        self._line = b""  # the part that has come of a line
+
+    def check(self, chunk: bytes) -> None:
+        """Goes from line to line and over the strings. Raises Overrun."""
+        data, place = self._line + chunk, self._skip
+        while (end := data.find(b"\r\n", place)) >= 0:
+            kind, size = data[place], data[place + 1 : end]
+            if kind in _ARRAYS and len(size) > self._array_digits:
+                raise Overrun(_TOO_LARGE)
+            place = end + 2
+            if kind in _STRINGS and size.isdigit():
+                if len(size) > _STRING_DIGITS or int(size) > REPLY_BYTES:
+                    raise Overrun(_TOO_LARGE)
+                place += int(size) + 2
+        self._skip, self._line = max(0, place - len(data)), data[place:]
+        if len(self._line) > _LONGEST_LINE:
+            raise Overrun(_TOO_LARGE)
+
+
 class BoundedParser(DefaultParser):  # type: ignore[misc, valid-type]
     """redis-py's parser, which stops reading beyond REPLY_BYTES instead of holding it all in memory."""
 
     _received = 0
-    _skip = 0  # bytes that are still to come of a string
-    _line = b""  # the part that has come of a line
+    _guard = SizeGuard()
 
     def on_connect(self, connection: AbstractConnection) -> None:
-        self._received, self._skip, self._line = 0, 0, b""
+        self._received, self._guard = 0, SizeGuard()
         super().on_connect(connection)
 
     def expect_replies(self) -> None:
@@ -47,25 +72,9 @@ class BoundedParser(DefaultParser):  # type: ignore[misc, valid-type]
         self._received += len(chunk)
         if self._received > REPLY_BYTES:
             raise Overrun(_TOO_LARGE)
-        self._check_sizes(chunk)
+        self._guard.check(chunk)
         self._reader.feed(chunk)
         return True
-
-    def _check_sizes(self, chunk: bytes) -> None:
-        """Goes from line to line and over the strings, looking at the sizes that are declared."""
-        data, place = self._line + chunk, self._skip
-        while (end := data.find(b"\r\n", place)) >= 0:
-            kind, size = data[place], data[place + 1 : end]
-            if kind in _ARRAYS and len(size) > _ARRAY_DIGITS:
-                raise Overrun(_TOO_LARGE)
-            place = end + 2
-            if kind in _STRINGS and size.isdigit():
-                if len(size) > _STRING_DIGITS or int(size) > REPLY_BYTES:
-                    raise Overrun(_TOO_LARGE)
-                place += int(size) + 2
-        self._skip, self._line = max(0, place - len(data)), data[place:]
-        if len(self._line) > _LONGEST_LINE:
-            raise Overrun(_TOO_LARGE)
 
 
 class _Bounded(AbstractConnection):

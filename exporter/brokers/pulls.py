@@ -20,7 +20,11 @@ PIPELINE_COMMANDS: Final = 500
 SCAN_COUNT: Final = 1000
 """Keys per SCAN: 10 takes 13 times as long, 10,000 makes other clients wait (p99 19 ms)."""
 
-_SOCKET_TIMEOUT: Final = 5
+CLIENT_NAME: Final = "taskqueue-exporter"
+"""What CLIENT LIST shows."""
+
+SOCKET_TIMEOUT: Final = 5
+"""Seconds, where the URL says nothing else."""
 _CONNECTIONS: Final = 16
 Command = tuple[str | bytes | int | float, ...]
 Reply = Any
@@ -41,13 +45,13 @@ class Pulls:
     def __init__(self, address: Address) -> None:
         self.address = address
         arguments: dict[str, Any] = {
-            "socket_timeout": _SOCKET_TIMEOUT,
-            "socket_connect_timeout": _SOCKET_TIMEOUT,
+            "socket_timeout": SOCKET_TIMEOUT,
+            "socket_connect_timeout": SOCKET_TIMEOUT,
             **address.connection_arguments(),  # the URL may give other timeouts
             "password": address.password.reveal() if address.password else None,
             "protocol": 2,  # redis-py 8 would speak RESP3
             "parser_class": BoundedParser,
-            "client_name": "taskqueue-exporter",
+            "client_name": CLIENT_NAME,
             "retry": Retry(NoBackoff(), 0),  # the next scrape is the retry; redis-py 6 and later would wait
             **_no_setinfo(),
         }
@@ -55,7 +59,7 @@ class Pulls:
         self._pool = BlockingConnectionPool(
             connection_class=CONNECTION_CLASSES[address.scheme],
             max_connections=_CONNECTIONS,
-            timeout=_SOCKET_TIMEOUT,
+            timeout=SOCKET_TIMEOUT,
             **arguments,
         )
         self._redis: Redis = Redis(connection_pool=self._pool)
@@ -118,12 +122,7 @@ class Pulls:
         except Overrun as error:
             raise ReplyTooLarge(str(error)) from None
         except (RedisError, OSError, TimeoutError) as error:
-            raise BrokerError(one_line(self._without_secret(f"{type(error).__name__}: {error}"))) from None
-
-    def _without_secret(self, text: str) -> str:
-        """A server without AUTH repeats the arguments of it in its error."""
-        password = self.address.password
-        return text.replace(password.reveal(), "***") if password else text
+            raise BrokerError(one_line(self.address.without_secret(f"{type(error).__name__}: {error}"))) from None
 
     async def _pipeline(self, commands: list[Command]) -> list[Reply]:
         async with self._redis.pipeline(transaction=False) as pipeline:

@@ -11,7 +11,8 @@ from typing import ClassVar, Final
 import msgspec
 
 from exporter.brokers.pulls import BrokerError, Pulls
-from exporter.model import Observation, Permissions, Sink
+from exporter.brokers.turn import Turn
+from exporter.model import Feed, Observation, Outcome, Permissions
 from exporter.safe.text import one_line
 
 
@@ -30,11 +31,20 @@ class RedisSystem(ABC):
 
     name: ClassVar[str]
     Options: ClassVar[type[SystemOptions]] = SystemOptions
+    outcomes: ClassVar[Collection[Outcome]] = ()
 
-    def __init__(self, pulls: Pulls, options: SystemOptions, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        pulls: Pulls,
+        options: SystemOptions,
+        clock: Callable[[], float] = time.time,
+        turn: Turn | None = None,
+    ) -> None:
+        """`turn` is where all feeds of a process decode; `clock` gives Unix time."""
         self.pulls = pulls
         self.options = options
         self.clock = clock
+        self.turn = turn or Turn()
 
     @abstractmethod
     async def observe(self) -> Observation: ...
@@ -42,10 +52,12 @@ class RedisSystem(ABC):
     @abstractmethod
     def permissions(self) -> Collection[Permissions]: ...
 
-    async def follow(self, sink: Sink) -> None:  # noqa: B027  a default, not an omission
+    @property
+    def feeds(self) -> Collection[Feed]:
         """Nothing to follow, unless a system says otherwise."""
+        return ()
 
-    async def close(self) -> None:  # noqa: B027
+    async def close(self) -> None:  # noqa: B027  a default, not an omission
         """Nothing runs in the background, unless a system says otherwise."""
 
 
