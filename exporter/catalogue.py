@@ -6,14 +6,31 @@ Run as a module it prints the metrics reference (`docs/metrics.md`).
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final, Literal
 
 from prometheus_client.core import Metric
 from prometheus_client.samples import Sample
 
 Kind = Literal["gauge", "counter", "histogram"]
+
+
+class LazySamples:
+    """Samples that are made one after the other when they are walked over: 100,000 at once would stall the loop."""
+
+    __slots__ = ("_make", "_size")
+
+    def __init__(self, size: int, make: Callable[[], Iterator[Sample]]) -> None:
+        self._size = size
+        self._make = make
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[Sample]:
+        return self._make()
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +41,8 @@ class Family:
     kind: Kind
     help: str
     labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+    """Of a histogram: the upper bounds, without +Inf, that hold unless the configuration says otherwise."""
 
     @property
     def metric_name(self) -> str:
@@ -36,15 +55,31 @@ class Family:
         metric.samples = [self.sample(labels, value) for labels, value in values]
         return metric
 
+    def lazy_metric(self, size: int, make: Callable[[], Iterator[Sample]]) -> Metric:
+        """A new metric of this family whose `size` samples are made anew whenever someone walks over them."""
+        metric = self.metric()
+        metric.samples = LazySamples(size, make)  # type: ignore[assignment]  # all that is done with them: walk, len
+        return metric
+
     def sample(self, values: Sequence[str], value: float) -> Sample:
         """One sample; `values` stand in the order of `labels`."""
         return Sample(self.name, dict(zip(self.labels, values, strict=True)), value)
 
 
+def joined(metric: Metric, parts: Sequence[Collection[Sample]]) -> Metric:
+    """A metric of the family of `metric` with the samples of all `parts`, which are not copied."""
+    whole = Metric(metric.name, metric.documentation, metric.type)
+    size = sum(map(len, parts))
+    whole.samples = LazySamples(size, lambda: chain.from_iterable(parts))  # type: ignore[assignment]  # see lazy_metric
+    return whole
+
+
 # The label sets of the design.
 B: Final = ("system", "broker")
 Q: Final = (*B, "queue")
+T: Final = (*Q, "task")
 W: Final = (*B, "worker")
+F: Final = (*B, "feed")
 _REDIS: Final = ("broker", "server")
 
 # -- queues -----------------------------------------------------------------------------------------------------
@@ -144,6 +179,132 @@ WORKER_RESERVED_JOBS = Family(
 )
 WORKER_REGISTERED_TASKS = Family("taskqueue_worker_registered_tasks", "gauge", "Tasks that the worker knows.", W)
 WORKER_INFO = Family("taskqueue_worker_info", "gauge", "Always 1; the worker's software version.", (*W, "version"))
+
+# -- jobs: what the feeds count. Born at 0, increments shown once the zeros were scraped ------------------------
+
+JOBS_ENQUEUED = Family(
+    "taskqueue_jobs_enqueued_total",
+    "counter",
+    "Jobs put into the queue; only where it is seen when it happens (Celery: task-sent, if task_send_sent_event is on; "
+    "ARQ without hook: absent). A retry is no new job.",
+    T,
+)
+JOBS_STARTED = Family(
+    "taskqueue_jobs_started_total",
+    "counter",
+    "Attempts begun; only where that is seen when it happens (Celery: task-started; ARQ without hook: absent).",
+    T,
+)
+JOBS_RETRIED = Family(
+    "taskqueue_jobs_retried_total",
+    "counter",
+    "Attempts that ended in a retry (ARQ without hook: counted when the job ends).",
+    T,
+)
+JOBS_FINISHED = Family(
+    "taskqueue_jobs_finished_total",
+    "counter",
+    "Jobs that reached a final outcome: succeeded, failed (raised, timed out, ran out of tries), aborted (revoked, "
+    "cancelled), expired, not_found (the worker knows no such task), rejected, undecodable, unknown (nobody kept how).",
+    (*T, "outcome"),
+)
+JOB_EXCEPTIONS = Family(
+    "taskqueue_job_exceptions_total",
+    "counter",
+    'Final failures by exception class; its sum equals jobs_finished_total{outcome="failed"}.',
+    (*T, "exception"),
+)
+JOB_WAIT = Family(
+    "taskqueue_job_wait_seconds",
+    "histogram",
+    "From when a job was due (ETA, countdown and deferral left out) to its first start; once per job, where due is "
+    "known. Celery: where its task-sent was seen, or it has an ETA. ARQ without hook: jobs that ended at their first "
+    "try; due is the time put off to if the job was seen scheduled (it is, if put off by more than a second), else "
+    "when it was enqueued.",
+    T,
+    (0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 900, 3600, 14400),
+)
+JOB_RUN = Family(
+    "taskqueue_job_run_seconds",
+    "histogram",
+    "How long the last attempt of a job ran; once per job that ran and ended.",
+    T,
+    (0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600),
+)
+JOB_FAILED_RUN = Family(
+    "taskqueue_job_failed_run_seconds_total",
+    "counter",
+    "Worker seconds spent on attempts that failed or were retried, as far as their run time is known (ARQ without "
+    "hook: of retried jobs only the last attempt's).",
+    T,
+)
+TASK_RUNNING = Family(
+    "taskqueue_task_running_jobs",
+    "gauge",
+    "Jobs of the task that run now; only where a running job's task is known (Celery: between task-started and the "
+    "end, on workers that are alive).",
+    (*B, "task"),
+)
+TASK_LAST_FINISHED = Family(
+    "taskqueue_task_last_finished_timestamp_seconds",
+    "gauge",
+    "When a job of the task last came to this outcome; results that stood when the exporter started included.",
+    (*B, "task", "outcome"),
+)
+
+# -- feeds: whether the numbers of the jobs can be trusted ------------------------------------------------------
+
+FEED_CONNECTED = Family(
+    "taskqueue_feed_connected", "gauge", "1 while what happens to jobs is seen when it happens, 0 else.", F
+)
+FEED_INFO = Family(
+    "taskqueue_feed_info",
+    "gauge",
+    "Always 1; how the feed sees what happens: tracking (Redis names changed keys), keyspace (notifications), scan (a "
+    "search now and then), pubsub.",
+    (*F, "mode"),
+)
+FEED_EVENTS = Family(
+    "taskqueue_feed_events_total",
+    "counter",
+    "Records that came in by kind (job, worker), readable or not.",
+    (*F, "kind"),
+)
+FEED_LOST = Family(
+    "taskqueue_feed_lost_events_total",
+    "counter",
+    "Records known to be lost: dropped here, as more came in than could be decoded.",
+    F,
+)
+FEED_GAP = Family(
+    "taskqueue_feed_gap_seconds_total",
+    "counter",
+    "Seconds in which the feed was not connected; rises during the gap. What happened then may be missing (ARQ: "
+    "results that still stand afterwards are counted).",
+    F,
+)
+FEED_RECONNECTS = Family(
+    "taskqueue_feed_reconnects_total", "counter", "Times the feed was connected again after it was lost.", F
+)
+FEED_UNDECODABLE = Family(
+    "taskqueue_feed_undecodable_total",
+    "counter",
+    "Records that could not be decoded by reason: malformed, encoding (a format that is not read), bounds (too long, "
+    "too deep or too many operations).",
+    (*F, "reason"),
+)
+FEED_FORGOTTEN = Family(
+    "taskqueue_feed_forgotten_jobs_total",
+    "counter",
+    "Jobs forgotten before they ended, as the feed's memory is bounded: their queue, task or wait may be unknown.",
+    F,
+)
+FEED_LAST_EVENT = Family(
+    "taskqueue_feed_last_event_timestamp_seconds",
+    "gauge",
+    "When the feed's last record came in; absent before the first.",
+    F,
+)
 
 # -- brokers and collectors -------------------------------------------------------------------------------------
 

@@ -17,8 +17,8 @@ from prometheus_client.core import Metric
 from prometheus_client.samples import Exemplar, Sample
 from prometheus_client.utils import floatToGoString as _untyped_go_string
 
-SLICE_LINES: Final = 2_000
-"""Lines between two breaths of the loop: about 3 ms of work."""
+SLICE_LINES: Final = 1_000
+"""Lines between two breaths of the loop: about 3 ms of work, where their samples are made on the way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,15 +212,15 @@ def _without_odd(metric: Metric, moved: dict[str, list[Sample]]) -> Iterator[Sam
 
 
 def _join_histograms(samples: Iterable[Sample], line: Callable[[Sample], str]) -> Iterator[str]:
-    """The lines of neighbouring samples whose labels differ in `le` alone, as one block each."""
+    """The lines of each histogram as one block: its buckets come first, up to +Inf, then its other samples."""
     block: list[str] = []
-    owner: list[tuple[str, str]] | None = None
+    open_ended = True  # whether a bucket that comes now belongs to the histogram before
     for sample in samples:
-        labels = [item for item in sample.labels.items() if item[0] != "le"]
-        if labels != owner and block:
+        bound = sample.labels.get("le")
+        if bound is not None and not open_ended:
             yield "".join(block)
             block.clear()
-        owner = labels
+        open_ended = bound is not None and bound != "+Inf"
         block.append(line(sample))
     yield "".join(block)
 

@@ -11,7 +11,7 @@ from prometheus_client.core import Metric
 from exporter import catalogue as c
 from exporter.catalogue import Family
 from exporter.model import Observation, QueueState, WorkerState
-from exporter.safe.limits import Folded, Names
+from exporter.safe.limits import Folded, Limits, Names
 from exporter.safe.text import OTHER
 
 K = TypeVar("K")
@@ -74,7 +74,10 @@ SYSTEM_GAUGES: Final[tuple[tuple[Family, Extract[Observation]], ...]] = (
     (c.OLDEST_UNACKED, _one("oldest_unacked")),
     (c.WORKERS, _live_workers),
 )
-FAMILIES: Final[tuple[Family, ...]] = tuple(row[0] for row in (*QUEUE_GAUGES, *WORKER_GAUGES, *SYSTEM_GAUGES))
+FAMILIES: Final[tuple[Family, ...]] = (
+    *(row[0] for row in (*QUEUE_GAUGES, *WORKER_GAUGES, *SYSTEM_GAUGES)),
+    c.TASK_RUNNING,
+)
 """Every family that an Observation can fill."""
 
 
@@ -85,11 +88,13 @@ class Gauges:
     workers that serve several queues) is left out. Workers beyond the cap are left out; those gone first.
     """
 
-    def __init__(self, system: str, broker: str, *, queues: int, workers: int, label_bytes: int) -> None:
+    def __init__(self, system: str, broker: str, limits: Limits) -> None:
         self._base = (system, broker)
-        self._queues = Names(queues, label_bytes)
-        self._workers = Names(workers, label_bytes)
-        self._values = Names(workers, label_bytes)  # versions and priorities: no more than workers
+        self._queues = Names(limits.queues, limits.label_bytes)
+        self._workers = Names(limits.workers, limits.label_bytes)
+        self._values = Names(limits.workers, limits.label_bytes)  # versions and priorities: no more than workers
+        self._tasks = Names(limits.task_queues, limits.label_bytes)
+        self._run_before: dict[str, int] = {}
 
     def families(self, seen: Observation, folded: Folded) -> list[Metric]:
         """The families of `seen`; `folded` counts the names beyond a cap, by label."""
@@ -99,7 +104,22 @@ class Gauges:
             *self._fill(QUEUE_GAUGES, queues),
             *self._fill(WORKER_GAUGES, workers),
             *self._fill(SYSTEM_GAUGES, [((), seen)]),
+            *self._running(seen.running, folded),
         ]
+
+    def _running(self, running: Mapping[str, int] | None, folded: Folded) -> Iterator[Metric]:
+        """Running jobs by task; 0 for one that was seen to run before."""
+        if running is None:
+            return
+        numbers = self._run_before | {self._tasks.text(task): number for task, number in running.items()}
+        admitted = self._tasks.admit(*_split(numbers, bool))
+        kept = {task: number for task, number in numbers.items() if task in admitted}
+        self._run_before = dict.fromkeys(kept, 0)
+        if len(kept) < len(numbers):
+            folded["task"] += len(numbers) - len(kept)
+            kept[OTHER] = sum(numbers.values()) - sum(kept.values())
+        if kept:
+            yield c.TASK_RUNNING.metric(((*self._base, task), number) for task, number in kept.items())
 
     def _fill(
         self, table: Iterable[tuple[Family, Extract[S]]], states: Sequence[tuple[tuple[str, ...], S]]

@@ -213,11 +213,13 @@ class Feed(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Permissions:
-    """What one feature asks of the broker, in the terms of Redis's ACL: commands, and key patterns that it reads."""
+    """What one feature asks of the broker, in the terms of Redis's ACL: commands, and patterns of the keys that it
+    reads and of the channels that it listens to."""
 
     feature: str
     commands: frozenset[str]
     keys: frozenset[str] = frozenset()
+    channels: frozenset[str] = frozenset()
 
 
 class QueueSystem(Protocol):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from exporter import gauges
 from exporter.gauges import Gauges
 from exporter.model import JobState, Observation, QueueState, WorkerState
+from exporter.safe.limits import Limits
 from tests.servers import Series, series
 
 COUNTS = st.integers(0, 1000)
@@ -23,7 +24,7 @@ QUEUES = st.builds(
 
 
 def make(queues: int = 1000, workers: int = 1000) -> Gauges:
-    return Gauges("toy", "main", queues=queues, workers=workers, label_bytes=128)
+    return Gauges("toy", "main", Limits(queues=queues, workers=workers))
 
 
 def shown(table: Gauges, seen: Observation, folded: Counter[str] | None = None) -> dict[Series, float]:
@@ -188,3 +189,35 @@ def test_folding_counts_at_every_observation() -> None:
         shown(table, Observation(queues=[QueueState("a"), QueueState("b")]), folded)
 
     assert folded["queue"] == 3
+
+
+# -- running jobs by task ---------------------------------------------------------------------------------------
+
+
+def running(table: Gauges, folded: Counter[str], tasks: dict[str, int] | None) -> dict[str, float]:
+    """The running jobs by task that an Observation with `tasks` gives."""
+    families = table.families(Observation(running=tasks), folded)
+    return {s.labels["task"]: s.value for family in families for s in family.samples if "task" in s.labels}
+
+
+def test_a_task_that_no_longer_runs_is_an_explicit_zero() -> None:
+    table = make()
+
+    assert running(table, Counter(), {"a": 2, "b": 1}) == {"a": 2, "b": 1}
+    assert running(table, Counter(), {"a": 1}) == {"a": 1, "b": 0}
+
+
+def test_what_runs_is_absent_where_it_cannot_be_known() -> None:
+    table = make()
+    running(table, Counter(), {"a": 1})
+
+    assert running(table, Counter(), None) == {}
+
+
+def test_running_tasks_beyond_the_cap_are_summed_up() -> None:
+    table = Gauges("toy", "main", Limits(task_queues=2))
+    folded: Counter[str] = Counter()
+
+    assert running(table, folded, {"a": 1, "b": 2, "c": 3, "d": 4}) == {"a": 1, "b": 2, "__other__": 7}
+    assert folded["task"] == 2
+    assert running(table, folded, {"b": 2, "c": 3}) == {"b": 2, "c": 3, "__other__": 0}

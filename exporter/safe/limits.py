@@ -4,12 +4,26 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
+
+import msgspec
 
 from exporter.safe.text import label_text
 
 Folded: TypeAlias = "Counter[str]"
 """How many names fell beyond a cap, by label."""
+
+
+class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Caps on what becomes a label, for each system of each broker."""
+
+    task_queues: Annotated[int, msgspec.Meta(ge=1, le=20_000)] = 2000
+    """Pairs of queue and task: one makes about 43 series."""
+    # Beyond 10,000 the loop would wait too long for one observation, and more queues are not watched anyway.
+    queues: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1000
+    workers: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1000
+    exceptions_per_task: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 20
+    label_bytes: Annotated[int, msgspec.Meta(ge=32, le=1024)] = 128
 
 
 class Names:

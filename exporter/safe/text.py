@@ -11,7 +11,7 @@ OTHER: Final = "__other__"
 UNKNOWN: Final = "__unknown__"
 """What is not known; never a plausible name."""
 
-_RESERVED: Final = frozenset({OTHER, UNKNOWN})
+_RESERVED: Final = frozenset({OTHER})  # systems themselves say UNKNOWN: who names a task so tells no more
 _HASH_CHARS: Final = 12
 # C0, DEL, C1; lone surrogates; invisible, bidirectional and line-separating marks, which make two names look alike
 # or turn a line of a terminal around (Trojan Source, CVE-2021-42574); byte order mark; non-characters; tags.

@@ -80,9 +80,12 @@ def test_names_that_look_alike_are_told_apart(invisible: str) -> None:
     assert label_text(f"queue{invisible}").startswith("queue\ufffd~")
 
 
-@pytest.mark.parametrize("name", [OTHER, UNKNOWN])
-def test_reserved_names_are_not_to_be_had(name: str) -> None:
-    assert label_text(name).startswith(f"{name}~")
+def test_nobody_poses_as_what_was_folded() -> None:
+    assert label_text(OTHER).startswith(f"{OTHER}~")
+
+
+def test_what_a_system_calls_unknown_stays_so() -> None:
+    assert label_text(UNKNOWN) == UNKNOWN
 
 
 def test_the_form_of_a_mended_name() -> None:
