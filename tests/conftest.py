@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.servers import Exporter, RedisServer, StartExporter, StartRedis
 
-pytest_plugins = ["tests.toys"]
+pytest_plugins = ["tests.toys", "tests.namespaces"]
 
 FIXTURE_NEEDS = {"start_redis": "redis-server"}
 """What a fixture needs on the PATH; a test that uses it, even indirectly, needs no marker."""

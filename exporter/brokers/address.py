@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ SCHEMES: Final = ("redis", "rediss", "unix")
 _TIMEOUTS: Final = frozenset({"socket_timeout", "socket_connect_timeout"})
 _TLS: Final = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname"})
 _LONGEST_TIMEOUT: Final = 60
+_REPEATED: Final = re.compile(r",? with args beginning with:.*", re.DOTALL)
 _VERIFY_MODES: Final = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
 _WANTED: Final = "redis://[user[:password]@]host[:port][/db], rediss://... or unix:///path?db=0"
 
@@ -49,7 +51,17 @@ class Address:
     def connection_arguments(self) -> dict[str, Any]:
         """The keyword arguments of the redis-py connection, but for the password."""
         where = {"path": self.host} if self.scheme == "unix" else {"host": self.host, "port": self.port}
-        return {**where, "db": self.db, "username": self.username, **self.options}
+        # Said, as redis-py 5 checks no names unless told to, and later ones do.
+        tls = {"ssl_check_hostname": self._checks_hostname} if self.scheme == "rediss" else {}
+        return {**where, "db": self.db, "username": self.username, **self.options, **tls}
+
+    @property
+    def _certificate_required(self) -> str:
+        return str(self.options.get("ssl_cert_reqs", "required"))
+
+    @property
+    def _checks_hostname(self) -> bool:
+        return self._certificate_required == "required" and bool(self.options.get("ssl_check_hostname", True))
 
     def ssl_context(self) -> ssl.SSLContext | None:
         """What TLS is spoken with, for connections that are not redis-py's; None where none is.
@@ -59,16 +71,18 @@ class Address:
         if self.scheme != "rediss":
             return None
         context = ssl.create_default_context(cafile=self.options.get("ssl_ca_certs"))
-        required = str(self.options.get("ssl_cert_reqs", "required"))
-        context.check_hostname = required == "required" and bool(self.options.get("ssl_check_hostname", True))
-        context.verify_mode = _VERIFY_MODES[required]
+        context.check_hostname = self._checks_hostname
+        context.verify_mode = _VERIFY_MODES[self._certificate_required]
         if certificate := self.options.get("ssl_certfile"):
             context.load_cert_chain(certificate, self.options.get("ssl_keyfile"))
         return context
 
     def without_secret(self, text: str) -> str:
         """`text` without the password: a server without AUTH repeats the arguments of it in its error."""
-        return text.replace(self.password.reveal(), "***") if self.password else text
+        if not self.password:
+            return text
+        told = _REPEATED.sub("", text)  # it may repeat a part, or other characters in place of some
+        return told.replace(self.password.reveal(), "***")
 
 
 def parse_address(url: str, password: Secret | None = None) -> Address:
@@ -115,6 +129,8 @@ def _check_options(url: str, scheme: str, parts: dict[str, Any]) -> None:
     for name in _TIMEOUTS & parts.keys():
         if not 0 < parts[name] <= _LONGEST_TIMEOUT:
             raise AddressError(f"found {name}={parts[name]:g}, wanted seconds up to {_LONGEST_TIMEOUT}")
+    if (required := parts.get("ssl_cert_reqs", "required")) not in _VERIFY_MODES:
+        raise AddressError(f"found ssl_cert_reqs={required[:20]!r}, wanted one of {', '.join(_VERIFY_MODES)}")
 
 
 def _check_database(url: str, parts: dict[str, Any]) -> None:

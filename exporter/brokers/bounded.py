@@ -20,6 +20,8 @@ _STRINGS: Final = frozenset(b"$=!")
 _STRING_DIGITS: Final = len(str(REPLY_BYTES))
 _LONGEST_LINE: Final = 64 * 1024
 """Of statuses, errors and sizes."""
+_COMMON: Final = {b"*%d" % n: 2 for n in range(10)} | {b"$%d" % n: n + 4 for n in range(2048)}
+"""Lines seen most, and how far behind them the next one begins: read in half the time of others."""
 
 
 class Overrun(RedisConnectionError):
@@ -34,10 +36,13 @@ class SizeGuard:
         self._skip = 0  # bytes that are still to come of a string
         self._line = b""  # the part that has come of a line
 
-    def check(self, chunk: bytes) -> None:
+    def check(self, chunk: bytes | bytearray) -> None:
         """Goes from line to line and over the strings. Raises Overrun."""
         data, place = self._line + chunk, self._skip
         while (end := data.find(b"\r\n", place)) >= 0:
+            if ahead := _COMMON.get(data[place:end]):
+                place = end + ahead
+                continue
             kind, size = data[place], data[place + 1 : end]
             if kind in _ARRAYS and len(size) > self._array_digits:
                 raise Overrun(_TOO_LARGE)

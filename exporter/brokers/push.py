@@ -1,12 +1,13 @@
 """Pushed reads from one Redis: a connection that drains its socket at once and decodes later, in the shared turn.
 
 Not a StreamReader, which pauses the socket at 128 KiB: then the backlog grows in the server, which cuts the subscriber
-(435,000 of 500,000 events lost that way, none this way).
+(435,000 of 500,000 events lost that way, none this way). A BufferedProtocol: its buffer is used again and again.
 """
 
 from __future__ import annotations
 
 import asyncio
+import mmap
 from collections import deque
 from collections.abc import Callable, Collection
 from typing import Any, Final, NoReturn, Self, TypeVar, cast
@@ -14,7 +15,8 @@ from typing import Any, Final, NoReturn, Self, TypeVar, cast
 import hiredis
 
 from exporter.brokers.address import Address
-from exporter.brokers.bounded import Overrun, SizeGuard
+from exporter.brokers.backlog import NOTHING, Backlog
+from exporter.brokers.bounded import Overrun
 from exporter.brokers.pulls import CLIENT_NAME, SOCKET_TIMEOUT, BrokerError, Command, Reply
 from exporter.brokers.turn import Turn
 from exporter.safe.text import one_line
@@ -23,14 +25,18 @@ BEAT_SECONDS: Final = 5.0
 """Between two PINGs. A connection that is silent after one is lost: noticed within two beats."""
 BACKLOG_BYTES: Final = 256 * 1024 * 1024
 """Held for decoding; beyond, the oldest messages are dropped."""
+REPLIES_BYTES: Final = 64 * 1024 * 1024
+"""The most that the replies to commands sent in one go may hold. What is longer ends the connection."""
 
-P = TypeVar("P", bound=asyncio.Protocol)
+P = TypeVar("P", bound=asyncio.BaseProtocol)
 Push = list[Any]
 """A message as the server sends it: its kind first, its payload last."""
 
-_PUSHES: Final = frozenset({b"message", b"pmessage"})
-_ARRAY_DIGITS: Final = 6  # keys that expire together are named in one message
-_NOTHING: Final = object()
+_PUSHES: Final = (b"message", b"pmessage")
+_SUBSCRIBING: Final = ("SUBSCRIBE", "PSUBSCRIBE")
+_RECEIVE_BYTES: Final = 1024 * 1024  # asyncio reads once in a round: 256 KiB is too slow for a server flat out
+_GRACE_SECONDS: Final = 0.01
+_CLOSE_SECONDS: Final = 1.0
 
 
 def _ignore(push: Push) -> None:
@@ -43,18 +49,31 @@ def _see(future: asyncio.Future[Any]) -> None:
         future.exception()
 
 
+class ConnectionLost(BrokerError):
+    """A connection ended. `silent_for` is for how many seconds nothing had been heard on it by then."""
+
+    def __init__(self, problem: str, silent_for: float) -> None:
+        super().__init__(problem)
+        self.silent_for = silent_for
+
+
+class Refused(BrokerError):
+    """The server does not do what a command says."""
+
+
 class _Batch:
     """Commands sent in one go, and their replies so far."""
 
-    __slots__ = ("future", "replies", "size")
+    __slots__ = ("bytes", "commands", "future", "replies")
 
-    def __init__(self, size: int, future: asyncio.Future[list[Reply]]) -> None:
-        self.size = size
+    def __init__(self, commands: Collection[Command], future: asyncio.Future[list[Reply]]) -> None:
+        self.commands = tuple(commands)
         self.future = future
         self.replies: list[Reply] = []
+        self.bytes = 0
 
 
-class PushConnection(asyncio.Protocol):
+class PushConnection(asyncio.BufferedProtocol):
     """One connection, in RESP2. Made by `open()`; every method raises BrokerError once it is lost."""
 
     def __init__(
@@ -68,17 +87,17 @@ class PushConnection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._lost: asyncio.Future[NoReturn] = self._loop.create_future()
         self._lost.add_done_callback(_see)
-        self._reader = hiredis.Reader()
-        self._guard = SizeGuard(_ARRAY_DIGITS)
-        self._chunks: deque[bytes] = deque()
+        self._gone: asyncio.Future[None] = self._loop.create_future()
+        self._buffer = memoryview(mmap.mmap(-1, _RECEIVE_BYTES))  # takes no memory where nothing much comes in
+        self._backlog = Backlog()
         self._batches: deque[_Batch] = deque()
+        self._subscribed = False
         self._heard = 0
-        self._error: BrokerError | None = None
+        self._heard_at = self._loop.time()
+        self._problem: str | None = None
+        self._silent_for = 0.0
         self._beating: asyncio.Task[None] | None = None
         self._transport: asyncio.Transport
-        self.backlog = 0
-        """Bytes that wait to be decoded."""
-        self.backlog_peak = 0
 
     @classmethod
     async def open(
@@ -106,18 +125,34 @@ class PushConnection(asyncio.Protocol):
                 await connection.close()
             if isinstance(error, TimeoutError):
                 raise BrokerError(f"TimeoutError: not connected to {address.server} within {timeout:g} s") from None
-            if isinstance(error, OSError):
+            if isinstance(error, OSError | ValueError):  # ValueError: a host name that no name server could know
                 raise BrokerError(one_line(f"{type(error).__name__}: {error}")) from None
             raise
         connection._beating = asyncio.create_task(connection._beat(beat))
         return connection
 
+    @property
+    def backlog(self) -> int:
+        """Bytes that wait to be decoded."""
+        return self._backlog.size
+
+    @property
+    def backlog_peak(self) -> int:
+        """The most that `backlog` has been."""
+        return self._backlog.peak
+
     async def command(self, *command: str | bytes | int | float) -> Reply:
-        """The reply to one command. An error reply raises BrokerError."""
+        """The reply to one command. An error reply raises Refused."""
         (reply,) = await self.many([command])
         if isinstance(reply, Exception):
-            raise BrokerError(one_line(self._address.without_secret(str(reply))))
+            raise self._refusal(str(reply))
         return reply
+
+    async def expect(self, wanted: bytes, *command: str | bytes | int) -> None:
+        """One command whose reply is, or begins with, what is `wanted`. Any other raises Refused."""
+        reply = await self.command(*command)
+        if reply != wanted and (not isinstance(reply, list) or reply[:1] != [wanted]):
+            raise self._refusal(f"found {str(reply)[:60]} as the answer to {command[0]!s}, wanted {wanted.decode()}")
 
     async def many(self, commands: Collection[Command]) -> list[Reply]:
         """The replies to commands sent in one go, in order; error replies stand in their places as exceptions.
@@ -135,68 +170,62 @@ class PushConnection(asyncio.Protocol):
 
     async def close(self) -> None:
         """Ends the connection. What waits to be decoded is forgotten."""
-        self._turn.leave(self)
-        self._chunks.clear()
         self._fail("closed")
+        self._turn.leave(self)
+        self._backlog.clear()
         self._end()
+        ending: list[asyncio.Future[None]] = [self._gone]
         if self._beating is not None:
             self._beating.cancel()
-            await asyncio.gather(self._beating, return_exceptions=True)
+            ending.append(self._beating)
+        await asyncio.wait(ending, timeout=_CLOSE_SECONDS)
 
-    # -- asyncio.Protocol ---------------------------------------------------------------------------------------
+    # -- asyncio.BufferedProtocol -------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         self._heard += 1
-        if self._error is not None:
+        self._heard_at = self._loop.time()
+        if self._problem is not None:
             return
-        try:
-            self._guard.check(data)
-        except Overrun as error:
-            self._fail(str(error))
-            return
-        self._chunks.append(data)
-        self.backlog += len(data)
-        self.backlog_peak = max(self.backlog_peak, self.backlog)
-        while self.backlog > self._limit and self._drop_one():
+        self._backlog.put(self._buffer[:nbytes])
+        while self._backlog.size > self._limit and self._drop_one():
             pass
         self._turn.wake(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._fail(f"connection lost: {exc}" if exc else "connection closed by the server")
+        if not self._gone.done():
+            self._gone.set_result(None)
 
     # -- decoding -----------------------------------------------------------------------------------------------
 
     def step(self) -> bool:
         """Decodes one message and hands it on."""
         message = self._next()
-        if message is not _NOTHING:
+        if message is not NOTHING:
             self._deliver(message, self._on_push)
             return True
-        if self._error is not None:
+        if self._problem is not None:
             self._end()
         return False
 
     def _next(self) -> object:
-        """The next whole message. One chunk at a time is fed: all of them at once would take quadratic time."""
         try:
-            while (message := self._reader.gets()) is False:
-                if not self._chunks:
-                    return _NOTHING
-                chunk = self._chunks.popleft()
-                self.backlog -= len(chunk)
-                self._reader.feed(chunk)
-        except hiredis.HiredisError as error:
-            self._chunks.clear()
-            self._fail(f"not Redis's protocol: {error}")
-            return _NOTHING
-        return message
+            return self._backlog.take()
+        except Exception as error:  # whatever the server sent: nothing behind it can be read
+            self._backlog.clear()
+            self._fail(str(error) if isinstance(error, Overrun) else f"not Redis's protocol: {error}")
+            return NOTHING
 
     def _deliver(self, message: Any, on_push: Callable[[Push], None]) -> None:
         try:
-            if isinstance(message, list) and message and message[0] in _PUSHES:
+            if self._subscribed and isinstance(message, list) and message and message[0] in _PUSHES:
                 on_push(message)
             else:
                 self._take_reply(message)
@@ -205,20 +234,26 @@ class PushConnection(asyncio.Protocol):
 
     def _drop_one(self) -> bool:
         message = self._next()
-        if message is not _NOTHING:
+        if message is not NOTHING:
             self._deliver(message, self._on_drop)
-        return message is not _NOTHING
+        return message is not NOTHING
 
     def _take_reply(self, reply: Reply) -> None:
         if not self._batches:
             self._fail("a reply that nobody asked for")
             return
         batch = self._batches[0]
+        # Not before: without a subscription a list that begins with "message" is a reply, say of job ids.
+        self._subscribed = self._subscribed or batch.commands[len(batch.replies)][0] in _SUBSCRIBING
         batch.replies.append(reply)
-        if len(batch.replies) == batch.size:
+        batch.bytes += self._backlog.taken
+        if len(batch.replies) == len(batch.commands):
             self._batches.popleft()
             if not batch.future.done():  # whoever waited may have been cancelled
                 batch.future.set_result(batch.replies)
+        elif batch.bytes > REPLIES_BYTES:
+            self._backlog.clear()
+            self._fail(f"replies larger than {REPLIES_BYTES} bytes")
 
     # -- the connection -----------------------------------------------------------------------------------------
 
@@ -231,44 +266,53 @@ class PushConnection(asyncio.Protocol):
         return (await loop.create_connection(factory, address.host, address.port, ssl=context))[1]
 
     async def _introduce(self) -> None:
-        if self._address.password is not None:
-            user = [self._address.username] if self._address.username else []
-            await self.command("AUTH", *user, self._address.password.reveal())
+        user, password = self._address.username, self._address.password
+        if user or password:  # a user may need no password
+            await self.expect(b"OK", "AUTH", *([user] if user else []), password.reveal() if password else "")
         if self._address.db:
-            await self.command("SELECT", self._address.db)
-        await self.many([("CLIENT", "SETNAME", CLIENT_NAME)])  # some servers refuse it: no harm
+            await self.expect(b"OK", "SELECT", self._address.db)
+        (named,) = await self.many([("CLIENT", "SETNAME", CLIENT_NAME)])
+        if str(named).startswith("NOAUTH"):  # any other refusal of a name does no harm
+            raise self._refusal(str(named))
+
+    def _refusal(self, text: str) -> Refused:
+        return Refused(one_line(self._address.without_secret(text)))
 
     async def _beat(self, interval: float) -> None:
-        while self._error is None:
+        while self._problem is None:
             heard = self._heard
             self._send([("PING",)])
             await asyncio.sleep(interval)
-            await asyncio.sleep(0.01)  # what came in while the whole process stood still is read now
+            await asyncio.sleep(_GRACE_SECONDS)  # what came in while the whole process stood still is read now
             if self._heard == heard:
                 self._fail(f"no answer to PING within {interval:g} s")
 
     def _send(self, commands: Collection[Command]) -> asyncio.Future[list[Reply]]:
         future: asyncio.Future[list[Reply]] = self._loop.create_future()
         future.add_done_callback(_see)
-        if self._error is not None:
-            future.set_exception(self._error)
+        if self._problem is not None:
+            future.set_exception(self._loss())
             return future
-        self._batches.append(_Batch(len(commands), future))
-        self._transport.write(b"".join([hiredis.pack_command(command) for command in commands]))  # type: ignore[arg-type]  # their stub knows one-tuples only
+        packed = b"".join([hiredis.pack_command(command) for command in commands])  # type: ignore[arg-type]  # their stub knows one-tuples only
+        self._batches.append(_Batch(commands, future))
+        self._transport.write(packed)
         return future
 
     def _fail(self, problem: str) -> None:
         """The connection is lost; what it had received is decoded still."""
-        if self._error is None:
-            self._error = BrokerError(one_line(self._address.without_secret(problem)))
+        if self._problem is None:
+            self._problem = one_line(self._address.without_secret(problem))
+            self._silent_for = self._loop.time() - self._heard_at
             self._transport.abort()
             self._turn.wake(self)
 
+    def _loss(self) -> ConnectionLost:
+        return ConnectionLost(self._problem or "closed", self._silent_for)
+
     def _end(self) -> None:
         """Nothing more will come: tells all who wait."""
-        error = self._error or BrokerError("closed")
         waiting: list[asyncio.Future[Any]] = [*(batch.future for batch in self._batches), self._lost]
         self._batches.clear()
         for future in waiting:
             if not future.done():
-                future.set_exception(error)
+                future.set_exception(self._loss())

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final, Protocol
 
 SLICE_SECONDS: Final = 0.004
-"""Of decoding between two rounds of the loop: sockets are drained in between, before a server's patience ends."""
+"""Of decoding between two rounds of the loop."""
+DRAINING_SECONDS: Final = 0.0005
+"""The same while data keeps coming in: a round of asyncio's loop reads once from a socket, and a server that publishes
+flat out (300 MB/s) cuts a subscriber that is 32 MB behind. With slices of 4 ms it lost 240,000 of 300,000 messages,
+with these none."""
 
 
 class Member(Protocol):
@@ -25,32 +29,41 @@ class Turn:
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self._clock = clock
-        self._waiting: deque[Member] = deque()
+        self._waiting: OrderedDict[Member, None] = OrderedDict()  # an ordered set: who is woken twice has one place
         self._scheduled = False
+        self._draining = False
 
     def wake(self, member: Member) -> None:
         """`member` has something to do. It stays in the round until a step of it returns False."""
-        if member not in self._waiting:
-            self._waiting.append(member)
+        self._waiting[member] = None
+        self._draining = True
         if not self._scheduled:
             self._schedule()
 
     def leave(self, member: Member) -> None:
         """`member` gets no further step."""
-        if member in self._waiting:
-            self._waiting.remove(member)
+        self._waiting.pop(member, None)
 
     def _schedule(self) -> None:
         self._scheduled = True
         asyncio.get_running_loop().call_soon(self._slice)
 
     def _slice(self) -> None:
-        self._scheduled = False
         waiting = self._waiting
-        end = self._clock() + SLICE_SECONDS
-        while waiting and self._clock() < end:
-            member = waiting.popleft()
-            if member.step():
-                waiting.append(member)
-        if waiting:
-            self._schedule()
+        end = self._clock() + (DRAINING_SECONDS if self._draining else SLICE_SECONDS)
+        self._scheduled = self._draining = False
+        try:
+            while waiting and self._clock() < end:
+                self._step(next(iter(waiting)))
+        finally:  # should a step raise all the same, then the others still get theirs
+            if waiting and not self._scheduled:
+                self._schedule()
+
+    def _step(self, member: Member) -> None:
+        self._waiting.move_to_end(member)
+        more = False
+        try:
+            more = member.step()
+        finally:
+            if not more:
+                self._waiting.pop(member, None)

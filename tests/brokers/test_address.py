@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from urllib.parse import quote
 
 import pytest
@@ -95,6 +96,7 @@ def test_a_password_of_its_own_goes_before_that_of_the_url() -> None:
         ("redis://h?port=1", "found the option 'port' in the URL, wanted one of"),
         ("redis://h?path=/x", "found the option 'path' in the URL, wanted one of"),
         ("redis://h?ssl_ca_certs=/x", "found the option 'ssl_ca_certs' in the URL, wanted one of"),
+        ("rediss://h?ssl_cert_reqs=maybe", "found ssl_cert_reqs='maybe', wanted one of none, optional, required"),
         ("redis://h?socket_timeout=soon", "cannot be read"),
         ("redis://h?socket_timeout=0", "found socket_timeout=0, wanted seconds"),
         ("redis://h?socket_timeout=nan", "found socket_timeout=nan, wanted seconds"),
@@ -116,3 +118,58 @@ def test_a_password_that_is_not_escaped_is_refused_and_not_shown(url: str, head:
         parse_address(url.format(f"{head}{mark}s3cret"))
     assert "s3cret" not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("options", "mode", "checks_name"),
+    [
+        ("", ssl.CERT_REQUIRED, True),
+        ("ssl_cert_reqs=required", ssl.CERT_REQUIRED, True),
+        ("ssl_check_hostname=false", ssl.CERT_REQUIRED, False),
+        ("ssl_cert_reqs=optional", ssl.CERT_OPTIONAL, False),
+        ("ssl_cert_reqs=none", ssl.CERT_NONE, False),
+        ("ssl_cert_reqs=none&ssl_check_hostname=true", ssl.CERT_NONE, False),
+    ],
+)
+def test_tls_checks_certificates_and_names_alike_in_both_kinds_of_connections(
+    options: str, mode: ssl.VerifyMode, checks_name: bool
+) -> None:
+    address = parse_address(f"rediss://h?{options}")
+    context = address.ssl_context()
+    assert context is not None
+    assert (context.verify_mode, context.check_hostname) == (mode, checks_name)
+    assert address.connection_arguments()["ssl_check_hostname"] is checks_name
+
+
+@pytest.mark.parametrize("url", ["redis://h", "unix:///path"])
+def test_without_tls_there_is_no_context_and_no_argument_of_it(url: str) -> None:
+    address = parse_address(url)
+    assert address.ssl_context() is None
+    assert not [name for name in address.connection_arguments() if "ssl" in name]
+
+
+@pytest.mark.parametrize("option", ["ssl_ca_certs", "ssl_certfile"])
+def test_a_certificate_that_cannot_be_read_is_an_error_of_the_system(option: str) -> None:
+    with pytest.raises(OSError, match="No such file"):
+        parse_address(f"rediss://h?{option}=/none.pem").ssl_context()
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        f"ERR unknown command 'AUTH', with args beginning with: 'anna' '{CANARY}'",
+        f"ERR unknown command 'AUTH', with args beginning with: 'anna' '{CANARY[:-3]}",  # Redis cuts them
+        f"ERR something about {CANARY}",
+    ],
+)
+def test_an_error_is_shown_without_the_password(told: str) -> None:
+    address = parse_address(f"redis://anna:{quote(CANARY, safe='')}@h")
+    shown = address.without_secret(told)
+    assert shown.startswith("ERR ")
+    assert "c4n" not in shown
+
+
+def test_an_error_without_a_password_is_shown_as_it_is() -> None:
+    assert parse_address("redis://h").without_secret("ERR with args beginning with: x") == (
+        "ERR with args beginning with: x"
+    )

@@ -128,9 +128,9 @@ def evil_server(behave: Behaviour) -> Iterator[str]:
         tasks.discard(task)
         writer.close()
 
-    server = loop.run_until_complete(asyncio.start_server(serve, LOOPBACK, 0))
     thread = threading.Thread(target=loop.run_forever, name="evil-server")
     thread.start()
+    server = asyncio.run_coroutine_threadsafe(asyncio.start_server(serve, LOOPBACK, 0), loop).result(10)
     try:
         yield f"redis://{LOOPBACK}:{server.sockets[0].getsockname()[1]}/0"
     finally:
