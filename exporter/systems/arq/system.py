@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable
-from typing import Final
+from typing import ClassVar, Final
 
 from exporter.brokers.pulls import BrokerError, Pulls, ReplyTooLarge
-from exporter.model import JobState, Observation, Permissions, QueueState
+from exporter.brokers.turn import Turn
+from exporter.model import Feed, JobState, Observation, Outcome, Permissions, QueueState
+from exporter.safe.documents import shown
 from exporter.safe.text import one_line
+from exporter.systems.arq.feed import ResultsFeed
 from exporter.systems.arq.front import MAX_PAGES, PAGE, Front
+from exporter.systems.arq.modes import RESULT, FeedMode, channels, commands
 from exporter.systems.base import Discovery, RedisSystem, SystemOptions
 from exporter.systems.head import Head
 from exporter.systems.keys import Problems, key_text
@@ -31,15 +35,53 @@ _PROBED_MEMBERS: Final = 5
 _PROBED_KEYS: Final = 50
 
 
+class ArqOptions(SystemOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """ARQ's section."""
+
+    feed: str | bool = "auto"
+    """How results are followed: see `modes.FeedMode`. YAML makes `false` of a plain `off`."""
+
+    def __post_init__(self) -> None:
+        if self.feed is not False and self.feed not in list(FeedMode):
+            raise ValueError(f"feed: found {shown(self.feed)}, wanted one of {', '.join(FeedMode)}")
+
+    @property
+    def mode(self) -> FeedMode:
+        """`feed`, read."""
+        return FeedMode.OFF if self.feed is False else FeedMode(str(self.feed))
+
+
 class Arq(RedisSystem):
     """The ARQ queues of one database."""
 
     name = "arq"
+    Options = ArqOptions
+    outcomes: ClassVar[Collection[Outcome]] = (
+        Outcome.SUCCEEDED,
+        Outcome.FAILED,
+        Outcome.ABORTED,
+        Outcome.EXPIRED,
+        Outcome.NOT_FOUND,
+        Outcome.UNDECODABLE,
+        Outcome.UNKNOWN,
+    )
 
-    def __init__(self, pulls: Pulls, options: SystemOptions, clock: Callable[[], float] = time.time) -> None:
-        super().__init__(pulls, options, clock)
+    def __init__(
+        self,
+        pulls: Pulls,
+        options: ArqOptions,
+        clock: Callable[[], float] = time.time,
+        turn: Turn | None = None,
+    ) -> None:
+        super().__init__(pulls, options, clock, turn)
         self._discovery = Discovery(self._search if options.discover else None, options.queues)
         self._watched: dict[str, _Watched] = {}
+        self._mode = options.mode
+        self._results = ResultsFeed(pulls, self.turn, self._mode, self._queues_ahead, clock)
+
+    @property
+    def feeds(self) -> Collection[Feed]:
+        return () if self._mode is FeedMode.OFF else (self._results,)
 
     async def observe(self) -> Observation:
         queues = await self._discovery.queues()
@@ -57,11 +99,16 @@ class Arq(RedisSystem):
 
     def permissions(self) -> Collection[Permissions]:
         names = frozenset({"*"} if self.options.discover else self.options.queues)
-        commands = frozenset({"zcount", "zrange", "zscore", "mget", "exists"})
-        return (
-            Permissions("queues", commands, names | {f"{IN_PROGRESS.decode()}*"}),
+        reads = frozenset({"zcount", "zrange", "zscore", "mget", "exists"})
+        results = names | {DEFAULT_QUEUE.decode(), f"{RESULT.decode()}*"}
+        features = [
+            Permissions("queues", reads, names | {f"{IN_PROGRESS.decode()}*"}),
             Permissions("discovery", frozenset({"scan", "getrange", "zrange", "exists"}), frozenset({"*"})),
-        )
+        ]
+        if self._mode is not FeedMode.OFF:
+            listens = channels(self._mode, self.pulls.address.db)
+            features.append(Permissions("results", commands(self._mode), results, listens))
+        return tuple(features)
 
     async def close(self) -> None:
         await self._discovery.close()
@@ -141,8 +188,12 @@ class Arq(RedisSystem):
             jobs=jobs,
             oldest_ready=front.oldest_ready,
             oldest_running=None if front.failed else min(watched.running_since.values(), default=None),
-            last_progress=watched.last_progress,
+            last_progress=max(watched.last_progress, self._results.tally.progress.get(front.queue, 0.0)),
         )
+
+    async def _queues_ahead(self) -> Collection[str]:
+        """Where jobs may get due soon. The default queue always: the search may come after its first job."""
+        return {DEFAULT_QUEUE.decode(), *await self._discovery.queues()}
 
     # -- discovery ----------------------------------------------------------------------------------------------
 

@@ -1,0 +1,141 @@
+"""How the feed gets to know of new results: told by the server where it can be had, else by looking again and again."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from exporter.brokers.address import Address
+from exporter.brokers.pulls import BrokerError
+from exporter.brokers.push import Push, PushConnection, Refused
+from exporter.brokers.turn import Turn
+
+RESULT: Final = b"arq:result:"
+INVALIDATED: Final = "__redis__:invalidate"
+"""The channel on which a server names changed keys to a connection in RESP2."""
+
+
+class FeedMode(enum.StrEnum):
+    """The option `feed`. `auto` takes the first of the next three that the server allows."""
+
+    AUTO = "auto"
+    TRACKING = "tracking"  # CLIENT TRACKING in broadcast mode, the server's part of client-side caching
+    KEYSPACE = "keyspace"  # keyspace notifications, if the server's configuration has them on
+    SCAN = "scan"  # SCAN, every few seconds
+    OFF = "off"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """The connections of a feed: `data` reads, `sub` gets the pushes."""
+
+    mode: FeedMode
+    data: PushConnection
+    sub: PushConnection | None
+
+    async def confirm(self) -> None:
+        """Returns once both connections have answered: what was written before has been pushed to us by then."""
+        await self.data.command("PING")
+        await self.barrier()
+
+    async def barrier(self) -> None:
+        """Returns once every push for a write that `data` could already read has been handed on.
+
+        The server puts a push into the output of `sub` no later than it sends replies to `data` that tell of the
+        write (networking in `beforeSleep`), and answers in order.
+        """
+        if self.sub is not None:
+            await self.sub.command("PING")
+
+    def losses(self) -> list[Awaitable[object]]:
+        """One for each connection; raises when that is lost. Without `data` the server would push nothing more, and
+        `sub` would not notice."""
+        return [connection.lost() for connection in (self.data, self.sub) if connection is not None]
+
+
+@asynccontextmanager
+async def connect(
+    address: Address, turn: Turn, wanted: FeedMode, on_push: Callable[[Push], None]
+) -> AsyncIterator[Line]:
+    """Connections of the wanted mode, armed: `on_push` gets what changes from now on, see `pushed_keys`.
+
+    Raises BrokerError when the broker cannot be reached, or refuses a mode that was asked for by name.
+    """
+    async with AsyncExitStack() as stack:
+        data = await PushConnection.open(address, turn)
+        stack.push_async_callback(data.close)
+        for mode in _tried(wanted):
+            # What overflows names keys too: it costs little to note them.
+            sub = await PushConnection.open(address, turn, on_push, on_push)
+            stack.push_async_callback(sub.close)
+            try:
+                await _ARMS[mode](sub, data, address.db)
+            except Refused as error:
+                if wanted is not FeedMode.AUTO:
+                    raise BrokerError(f"{mode} refused by the server: {error}") from None
+                await sub.close()
+            else:
+                yield Line(mode, data, sub)
+                return
+        yield Line(FeedMode.SCAN, data, None)
+
+
+def pushed_keys(push: Push) -> list[bytes] | None:
+    """The keys that a push names; None where it says that everything was flushed."""
+    if push[0] == b"pmessage":
+        # __keyspace@0__:arq:result:abc, set
+        return [push[2].partition(b":")[2]] if push[3] == b"set" else []
+    if push[2] is None:
+        return None
+    # Anyone may PUBLISH text to the channel.
+    return [key for key in push[2] if key.startswith(RESULT)] if isinstance(push[2], list) else []
+
+
+async def _track(sub: PushConnection, data: PushConnection, db: int) -> None:
+    client = await sub.command("CLIENT", "ID")
+    await sub.expect(b"subscribe", "SUBSCRIBE", INVALIDATED)
+    await data.expect(b"OK", "CLIENT", "TRACKING", "ON", "REDIRECT", client, "BCAST", "PREFIX", RESULT)
+
+
+async def _notify(sub: PushConnection, data: PushConnection, db: int) -> None:
+    setting = await data.command("CONFIG", "GET", "notify-keyspace-events")
+    flags = str(setting[1]) if isinstance(setting, list) and len(setting) == 2 else ""
+    if "K" not in flags or not {"A", "$"} & set(flags):  # by the key, for strings; `A` stands for all types
+        raise Refused(f"notify-keyspace-events is {flags[:20]}, wanted K and one of A and $")
+    await sub.expect(b"psubscribe", "PSUBSCRIBE", _notifications(db))
+
+
+_ARMS: Final[dict[FeedMode, Callable[[PushConnection, PushConnection, int], Awaitable[None]]]] = {
+    FeedMode.TRACKING: _track,
+    FeedMode.KEYSPACE: _notify,
+}
+"""In the order in which they are tried."""
+
+
+_COMMANDS: Final = {
+    FeedMode.TRACKING: ("client|id", "subscribe", "client|tracking"),
+    FeedMode.KEYSPACE: ("config|get", "psubscribe"),
+}
+
+
+def commands(wanted: FeedMode) -> frozenset[str]:
+    """The commands that a mode needs; what `auto` may make use of."""
+    reads = ("auth", "select", "client|setname", "ping", "scan", "getrange", "zrangebyscore")
+    return frozenset({*reads, *(command for mode in _tried(wanted) for command in _COMMANDS[mode])})
+
+
+def channels(wanted: FeedMode, db: int) -> frozenset[str]:
+    """The channels that a mode listens to, as patterns."""
+    patterns = {FeedMode.TRACKING: INVALIDATED, FeedMode.KEYSPACE: _notifications(db)}
+    return frozenset(patterns[mode] for mode in _tried(wanted))
+
+
+def _tried(wanted: FeedMode) -> list[FeedMode]:
+    return [mode for mode in _ARMS if wanted in (mode, FeedMode.AUTO)]
+
+
+def _notifications(db: int) -> str:
+    return f"__keyspace@{db}__:{RESULT.decode()}*"

@@ -1,0 +1,104 @@
+"""Arq as the engine sees it: its options, its feed, what both need of the server, and progress."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+import redis
+
+from exporter.brokers.address import parse_address
+from exporter.brokers.pulls import Pulls
+from exporter.config import Config, ConfigError, load
+from exporter.model import Outcome, Permissions
+from exporter.systems.arq import Arq
+from exporter.systems.arq.modes import FeedMode
+from exporter.systems.arq.system import ArqOptions
+from tests.servers import RedisServer, StartRedis
+from tests.systems.arq_results import QUEUE, following, write
+from tests.systems.observing import START, Clock, state, watching
+from tests.systems.sinks import RecordingSink
+from tests.toys import until
+
+
+def loaded(directory: Path, feed: str) -> Config:
+    file = directory / "config.yml"
+    file.write_text(f"brokers: [{{name: main, url: 'redis://127.0.0.1/0', arq: {{feed: {feed}}}}}]\n")
+    return load(file)
+
+
+@pytest.mark.parametrize("feed", ["auto", "tracking", "keyspace", "scan", "off", '"off"'])
+def test_the_mode_is_an_option(tmp_path: Path, feed: str) -> None:
+    options = loaded(tmp_path, feed).brokers[0].systems["arq"]
+    assert isinstance(options, ArqOptions)
+    assert options.mode == FeedMode(feed.strip('"'))
+
+
+@pytest.mark.parametrize("feed", ["on", "trackin", "''", "3", "[scan]"])
+def test_another_mode_is_refused(tmp_path: Path, feed: str) -> None:
+    with pytest.raises(ConfigError, match=r"brokers\[0\]\.arq\.feed: found .*, wanted ") as error:
+        loaded(tmp_path, feed)
+    assert "\n" not in str(error.value)
+
+
+async def test_one_feed_unless_it_is_off(redis_server: RedisServer) -> None:
+    pulls = Pulls(parse_address(redis_server.url()))
+    on, off = Arq(pulls, ArqOptions()), Arq(pulls, ArqOptions(feed=False))
+    assert [feed.name for feed in on.feeds] == ["results"]
+    assert list(on.feeds) == list(on.feeds)
+    assert not off.feeds
+    assert "results" not in {needed.feature for needed in off.permissions()}
+    assert Outcome.REJECTED not in Arq.outcomes
+    await pulls.close()
+
+
+def grant(client: redis.Redis, needed: Permissions) -> None:
+    client.execute_command(  # type: ignore[no-untyped-call]
+        *("ACL", "SETUSER", "reader", "reset", "on", "nopass", "-@all"),
+        *(f"+{command}" for command in needed.commands),
+        *(f"%R~{key}" for key in needed.keys),
+        *(f"&{channel}" for channel in needed.channels),
+    )
+
+
+@pytest.mark.parametrize("mode", ["tracking", "keyspace", "scan", "auto"])
+async def test_the_permissions_it_asks_for_suffice(start_redis: StartRedis, mode: str) -> None:
+    server = start_redis(notify_keyspace_events="KA")
+    client = server.client(3)
+    pulls = Pulls(parse_address(server.url(3)))
+    arq = Arq(pulls, ArqOptions(feed=mode, queues=("mine",), discover=False))
+    (needed,) = [needed for needed in arq.permissions() if needed.feature == "results"]
+    grant(client, needed)
+    url = server.url(3).replace("redis://", "redis://reader:x@")
+    async with following(url, mode, queues=[QUEUE, "mine"]) as followed:
+        await followed.until_connected()
+        client.zadd("mine", {"job": round(time.time() * 1000) + 1500})
+        await followed.until_seen_ahead("job")
+        write(client, "job", queue="mine")
+        await followed.until_counted(["job"])
+        assert followed.sink.modes == ["tracking" if mode == "auto" else mode]
+        assert not followed.problems
+    assert not client.acl_log()
+    await pulls.close()
+
+
+async def test_the_newest_end_of_a_job_is_progress(
+    redis_server: RedisServer, client: redis.Redis, clock: Clock
+) -> None:
+    # given a queue in which a ready job stands and does not move
+    client.zadd(QUEUE, {"stuck": (START - 60) * 1000})
+    async with watching(Arq, redis_server, clock, QUEUE, discover=False) as arq:
+        await arq.observe()
+        clock.now += 60
+        (feed,) = arq.feeds
+        sink = RecordingSink()
+        following = asyncio.create_task(feed.follow(sink))
+        await until(lambda: sink.modes)
+        write(client, "ended", finished=START + 50)
+        write(client, "ahead", queue="other", finished=START + 500)
+        await until(lambda: len(sink.finished) == 2)
+        assert state(await arq.observe(), QUEUE).last_progress == START + 50
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
