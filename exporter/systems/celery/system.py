@@ -14,9 +14,11 @@ from typing import Annotated, Final
 import msgspec
 
 from exporter.brokers.pulls import BrokerError, Pulls, ReplyTooLarge
-from exporter.model import JobState, Observation, Permissions, QueueState
+from exporter.brokers.turn import Turn
+from exporter.model import Feed, JobState, Observation, Outcome, Permissions, QueueState
 from exporter.safe.documents import shown
 from exporter.systems.base import Discovery, RedisSystem, SystemOptions
+from exporter.systems.celery.feed import EventsFeed
 from exporter.systems.head import Head
 from exporter.systems.keys import Problems, key_bytes, key_text
 
@@ -41,10 +43,14 @@ _List = tuple[str, int]  # queue, priority
 
 
 class CeleryOptions(SystemOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Celery's section: what its `broker_transport_options` say of the names of keys."""
+    """Celery's section. `separator` and `priority_steps` are what its `broker_transport_options` say of them."""
 
     separator: Annotated[str, msgspec.Meta(min_length=1)] = SEPARATOR
     priority_steps: tuple[Annotated[int, msgspec.Meta(ge=0, le=255)], ...] = PRIORITY_STEPS
+    events: bool = True
+    """Follow the events of workers and producers."""
+    forget_workers_after: Annotated[float, msgspec.Meta(gt=0)] = 3600.0
+    """Seconds after which a worker that was lost, rather than shut down, is shown no more."""
 
 
 class Celery(RedisSystem):
@@ -52,9 +58,21 @@ class Celery(RedisSystem):
 
     name = "celery"
     Options = CeleryOptions
+    outcomes = (
+        *(Outcome.SUCCEEDED, Outcome.FAILED, Outcome.ABORTED, Outcome.EXPIRED),
+        *(Outcome.NOT_FOUND, Outcome.REJECTED),
+    )
 
-    def __init__(self, pulls: Pulls, options: CeleryOptions, clock: Callable[[], float] = time.time) -> None:
-        super().__init__(pulls, options, clock)
+    def __init__(
+        self,
+        pulls: Pulls,
+        options: CeleryOptions,
+        clock: Callable[[], float] = time.time,
+        turn: Turn | None = None,
+    ) -> None:
+        super().__init__(pulls, options, clock, turn)
+        self._feed = EventsFeed(pulls.address, self.turn, clock, options.forget_workers_after)
+        self._feeds: tuple[Feed, ...] = (self._feed,) if options.events else ()
         self._discovery = Discovery(self._search if options.discover else None, options.queues)
         self._separator = options.separator
         self._usual_steps = tuple(sorted({0, *options.priority_steps}))
@@ -77,13 +95,20 @@ class Celery(RedisSystem):
         states = [self._state(queue, depths, heads, now) for queue in queues if (queue, 0) in depths]
         self._forget_all_but(queues)
         unacked, oldest = await self._unacked(problems)
+        known = bool(states) or self._feed.heard_workers
         return Observation(
             queues=states,
+            workers=self._feed.workers() if known else None,
+            running=self._feed.running() if known else None,
             # A database without any trace of Celery has no unacknowledged messages to speak of.
             unacked_jobs=unacked if states or unacked else None,
             oldest_unacked=oldest,
             problems=problems.lines(),
         )
+
+    @property
+    def feeds(self) -> Collection[Feed]:
+        return self._feeds
 
     def permissions(self) -> Collection[Permissions]:
         lists = frozenset({"*"} if self.options.discover else {f"{queue}*" for queue in self.options.queues})
@@ -91,6 +116,8 @@ class Celery(RedisSystem):
             Permissions("queues", frozenset({"llen", "lindex", "exists"}), lists),
             Permissions("unacked", frozenset({"hlen", "zrange"}), frozenset({f"*{UNACKED}", f"*{UNACKED_INDEX}"})),
             Permissions("discovery", frozenset({"scan", "sscan"}), frozenset({f"*{BINDINGS}*"})),
+            *[Permissions("events", frozenset({"psubscribe"}), channels=frozenset({self._feed.pattern}))]
+            * len(self._feeds),
         )
 
     async def close(self) -> None:
@@ -182,6 +209,7 @@ class Celery(RedisSystem):
         ready = sum(by_priority.values())
         if left or not ready or queue not in self._progress:
             self._progress[queue] = now
+        self._progress[queue] = max(self._progress[queue], min(now, self._feed.progress(queue) or 0.0))
         return QueueState(
             queue=queue,
             jobs={JobState.READY: ready},

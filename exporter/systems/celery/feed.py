@@ -1,0 +1,158 @@
+"""The feed `events`: what Celery's workers and producers publish on the Redis they use."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Collection, Mapping
+from typing import Final
+
+from exporter.brokers.address import Address
+from exporter.brokers.push import Push, PushConnection
+from exporter.brokers.turn import Turn
+from exporter.model import Sink, Unreadable, WorkerState
+from exporter.systems.celery.events import Event, count_events, read_frame
+from exporter.systems.celery.tasks import Tasks
+from exporter.systems.celery.workers import Workers
+from exporter.systems.keys import key_text
+
+TICK_SECONDS: Final = 0.5
+"""Between two looks at what is held, and at what is to be forgotten."""
+_MAX_CHANNELS: Final = 10_000
+
+
+class EventsFeed:
+    """Celery's events by pub/sub (kombu's `transport/redis.py`). Its tables outlive the connection."""
+
+    name = "events"
+
+    def __init__(
+        self,
+        address: Address,
+        turn: Turn,
+        clock: Callable[[], float],
+        forget_workers_after: float,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        tasks: Callable[[Workers], Tasks] = Tasks,
+    ) -> None:
+        self.pattern = f"*/{address.db}.celeryev/*"
+        """Of channels: `global_keyprefix` stands before them, the type of event behind."""
+        self._address = address
+        self._turn = turn
+        self._clock = clock
+        self._monotonic = monotonic
+        self._workers = Workers(forget_workers_after)
+        self._tasks = tasks(self._workers)
+        self._channels: dict[bytes, tuple[str, str]] = {}
+        self._exchange = f"/{address.db}.celeryev/"
+        self._sink: Sink
+
+    async def follow(self, sink: Sink) -> None:
+        """See `model.Feed`."""
+        self._sink = sink
+        connection = await PushConnection.open(self._address, self._turn, self._take, self._dropped)
+        try:
+            await connection.expect(b"psubscribe", "PSUBSCRIBE", self.pattern)
+            self._workers.connected(self._monotonic())
+            sink.connected("pubsub")
+            await self._until_lost(connection)
+        finally:
+            self._workers.disconnected()
+            self._let_go()
+            await connection.close()
+
+    # -- what is known ------------------------------------------------------------------------------------------
+
+    @property
+    def heard_workers(self) -> bool:
+        """Whether any worker was ever heard."""
+        return self._workers.heard_any
+
+    def workers(self) -> Collection[WorkerState] | None:
+        """The workers; None while they are not known."""
+        return self._workers.states(self._monotonic())
+
+    def running(self) -> Mapping[str, int] | None:
+        """Running jobs by task; None while that is not known."""
+        return self._workers.running(self._monotonic())
+
+    def progress(self, queue: str) -> float | None:
+        """When a job of a queue was last started."""
+        return self._tasks.progress.get(queue)
+
+    # -- following ----------------------------------------------------------------------------------------------
+
+    async def _until_lost(self, connection: PushConnection) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(TICK_SECONDS):
+                    await connection.lost()
+            except TimeoutError:
+                self._look_at_clock()
+
+    def _look_at_clock(self) -> None:
+        tick = self._monotonic()
+        self._tasks.at(self._clock(), tick)
+        self._workers.forget(tick)
+        self._hand_on()
+
+    def _let_go(self) -> None:
+        self._tasks.flush()
+        self._hand_on()
+
+    def _take(self, push: Push) -> None:
+        """A message: `pmessage`, pattern, channel, payload."""
+        prefix, kind = self._channel(push[2])
+        frame = read_frame(push[3])
+        now, tick = self._clock(), self._monotonic()
+        self._tasks.at(now, tick)
+        unnamed = 0
+        for event in frame.events:
+            unnamed += not self._take_event(event, prefix, now, tick)
+        self._hand_on()
+        self._account(kind, len(frame.events), frame.unreadable, unnamed)
+
+    def _take_event(self, event: Event, prefix: str, now: float, tick: float) -> bool:
+        """Whether the event says what it is of. Those of an application's own types say it to others."""
+        if event.type.startswith("task-"):
+            if event.uuid:
+                self._tasks.take(event, prefix)
+            return bool(event.uuid)
+        if event.type.startswith("worker-"):
+            if event.hostname:
+                self._workers.take(event, now, tick)
+            return bool(event.hostname)
+        return True
+
+    def _account(self, kind: str, readable: int, unreadable: Mapping[Unreadable, int], unnamed: int) -> None:
+        sink = self._sink
+        sink.received(kind, readable + sum(unreadable.values()) if unreadable else readable)
+        for reason, count in unreadable.items():
+            sink.undecodable(reason, count)
+        if unnamed:
+            sink.undecodable(Unreadable.MALFORMED, unnamed)
+
+    def _hand_on(self) -> None:
+        tasks, sink = self._tasks, self._sink
+        if tasks.events:
+            events, tasks.events = tasks.events, []
+            sink.record(events)
+        if tasks.forgotten:
+            sink.forgotten(tasks.forgotten)
+            tasks.forgotten = 0
+
+    def _dropped(self, push: Push) -> None:
+        """A message that there was no room for."""
+        self._sink.lost(count_events(push[3]))
+        self._workers.doubt(self._monotonic())
+
+    def _channel(self, channel: bytes) -> tuple[str, str]:
+        """What stands before a channel's name, and the kind of its events."""
+        known = self._channels.get(channel)
+        if known is None:
+            prefix, _, routing_key = key_text(channel).partition(self._exchange)
+            if len(self._channels) >= _MAX_CHANNELS:
+                self._channels.clear()
+            known = self._channels[channel] = prefix, "worker" if routing_key.startswith("worker.") else "job"
+        return known

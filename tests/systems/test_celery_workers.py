@@ -1,0 +1,232 @@
+"""Celery's workers by their heartbeats, by our own clock."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from exporter.model import WorkerState
+from exporter.systems.celery.jobs import Attempt, Job
+from exporter.systems.celery.workers import FREQ, STALE_BEATS, Workers
+from tests.systems.celery_frames import event
+from tests.systems.observing import START
+
+ONE, TWO = "celery@one", "celery@two"
+STALE = FREQ * STALE_BEATS
+FORGET = 100.0
+
+
+class Heard(Workers):
+    """Workers, with a clock, of a feed that has been connected for long enough."""
+
+    def __init__(self, **limits: Any) -> None:
+        super().__init__(FORGET, **limits)
+        self.tick = 0.0
+        self.connected(-STALE)
+
+    def beat(self, name: str = ONE, kind: str = "heartbeat", **more: Any) -> None:
+        given: dict[str, Any] = {"freq": FREQ, "active": 0, "sw_ver": "5.6.3"} | more
+        self.take(event(f"worker-{kind}", worker=name, **given), START + self.tick, self.tick)
+
+    def start(self, task: str | None = "charge", worker: str = ONE) -> Attempt:
+        attempt = Attempt(worker, START + self.tick, 1, self.tick)
+        self.started(attempt, Job("a", task))
+        return attempt
+
+    def up_by_name(self) -> dict[str, bool] | None:
+        states = self.states(self.tick)
+        return None if states is None else {state.worker: state.up for state in states}
+
+    def running_now(self) -> dict[str, int] | None:
+        running = self.running(self.tick)
+        return None if running is None else dict(running)
+
+
+@pytest.fixture
+def workers() -> Heard:
+    return Heard()
+
+
+# -- alive ------------------------------------------------------------------------------------------------------
+
+
+def test_a_worker_is_what_its_heartbeat_says(workers: Heard) -> None:
+    workers.tick = 5
+    workers.beat(active=3)
+    assert workers.states(5) == [
+        WorkerState(ONE, up=True, last_heartbeat=START + 5, busy_slots=3, version="5.6.3"),
+    ]
+
+
+def test_a_worker_is_lost_after_three_beats_and_forgotten_later(workers: Heard) -> None:
+    workers.beat(freq=1.0)
+    workers.beat(TWO, freq=10.0)
+    workers.tick = 3
+    assert workers.up_by_name() is None  # a worker that beats every 10 s may not have been heard yet
+    workers.connected(-60)
+    assert workers.up_by_name() == {ONE: True, TWO: True}
+    workers.tick = 3.1
+    assert workers.up_by_name() == {ONE: False, TWO: True}
+    workers.tick = FORGET + 0.1
+    workers.beat(TWO)
+    workers.forget(workers.tick)
+    assert workers.up_by_name() == {TWO: True}
+
+
+def test_a_lost_worker_has_no_busy_slots_and_comes_back(workers: Heard) -> None:
+    workers.beat(active=3)
+    workers.tick = STALE + 1
+    (state,) = workers.states(workers.tick) or ()
+    assert (state.up, state.busy_slots, state.last_heartbeat) == (False, None, START)
+    workers.beat()
+    assert workers.up_by_name() == {ONE: True}
+
+
+def test_a_worker_that_says_goodbye_is_gone_at_once(workers: Heard) -> None:
+    workers.beat()
+    workers.beat(kind="offline")
+    assert workers.up_by_name() == {}
+
+
+def test_a_wrong_clock_or_offset_changes_nothing(workers: Heard) -> None:
+    workers.take(event("worker-online", worker=ONE, at=math.nan), START, 0)
+    assert workers.up_by_name() == {ONE: True}
+
+
+@pytest.mark.parametrize("freq", [None, math.nan, math.inf, 0.0, -1.0, 1e9])
+def test_a_frequency_that_cannot_be_is_taken_for_the_usual_one(workers: Heard, freq: float | None) -> None:
+    workers.beat(freq=freq)
+    workers.tick = STALE
+    assert workers.up_by_name() == {ONE: True}
+    workers.tick = STALE + 0.1
+    assert workers.up_by_name() == {ONE: False}
+
+
+def test_workers_are_unknown_until_all_must_have_been_heard(workers: Heard) -> None:
+    workers.disconnected()
+    assert workers.up_by_name() is None
+    workers.connected(0)
+    workers.beat()
+    workers.tick = STALE - 0.1
+    assert workers.up_by_name() is None
+    workers.tick = STALE
+    assert workers.up_by_name() == {ONE: True}
+
+
+def test_without_workers_there_are_known_to_be_none(workers: Heard) -> None:
+    assert (workers.up_by_name(), workers.heard_any) == ({}, False)
+
+
+def test_the_one_not_heard_of_for_longest_makes_room() -> None:
+    workers = Heard(limit=2)
+    workers.beat(ONE)
+    workers.beat(TWO)
+    workers.beat(ONE)
+    workers.beat("celery@three")
+    assert workers.up_by_name() == {ONE: True, "celery@three": True}
+
+
+# -- running ----------------------------------------------------------------------------------------------------
+
+
+def test_what_runs_is_counted_by_task(workers: Heard) -> None:
+    workers.beat()
+    workers.beat(TWO)
+    ending = workers.start()
+    workers.start(worker=TWO)
+    workers.start("mail")
+    assert workers.running_now() == {"charge": 2, "mail": 1}
+    workers.ended(ending)
+    workers.ended(ending)
+    assert workers.running_now() == {"charge": 1, "mail": 1}
+
+
+def test_nothing_runs_in_a_worker_that_is_gone(workers: Heard) -> None:
+    workers.beat()
+    workers.start()
+    workers.beat(TWO)
+    workers.start("mail", TWO)
+    workers.beat(kind="offline")
+    assert workers.running_now() == {"mail": 1}
+    workers.tick = STALE + 1
+    assert workers.running_now() == {}
+
+
+def test_what_ran_before_we_came_leaves_it_unknown(workers: Heard) -> None:
+    workers.beat(active=2)
+    workers.start()
+    assert workers.running_now() is None
+    workers.beat(active=1)
+    assert workers.running_now() == {"charge": 1}
+
+
+def test_a_worker_without_heartbeats_leaves_all_unknown_for_as_long_as_it_works(workers: Heard) -> None:
+    workers.start(worker="silent")
+    assert (workers.up_by_name(), workers.running_now()) == (None, None)
+    for _ in range(2):
+        workers.tick += FORGET - 1
+        workers.beat()
+        workers.forget(workers.tick)
+        assert (workers.up_by_name(), workers.running_now()) == (None, None)
+        workers.ended(workers.start(worker="silent"))
+    workers.tick += FORGET + 1
+    workers.beat()
+    workers.forget(workers.tick)
+    assert (workers.up_by_name(), workers.running_now()) == ({ONE: True}, {})
+
+
+def test_after_a_gap_what_runs_is_believed_again_once_it_agrees(workers: Heard) -> None:
+    workers.beat()
+    workers.start("missed")
+    workers.tick = 1
+    workers.connected(-60)
+    workers.doubt(1)
+    workers.tick = 2
+    workers.start("mail")
+    assert workers.running_now() is None
+    workers.beat(active=1)  # what began before the gap has ended in it
+    assert workers.running_now() == {"mail": 1}
+
+
+def test_what_runs_through_a_gap_is_counted_still(workers: Heard) -> None:
+    workers.beat()
+    workers.start("long")
+    workers.tick = 1
+    workers.doubt(1)
+    workers.start("mail")
+    workers.beat(active=2)
+    assert workers.running_now() == {"long": 1, "mail": 1}
+
+
+def test_a_worker_at_rest_runs_nothing(workers: Heard) -> None:
+    workers.beat()
+    workers.start("ignored")  # `raise Ignore` ends a job without an event
+    workers.beat(active=0)
+    assert workers.running_now() == {}
+
+
+def test_jobs_that_end_without_an_event_are_doubted_after_a_while(workers: Heard) -> None:
+    workers.beat()
+    workers.start("ignored")
+    workers.start("long")
+    for beat in range(1, 6):
+        workers.tick = beat * FREQ
+        workers.beat(active=1)
+    assert workers.running_now() is None
+    workers.tick += 1
+    workers.start("mail")
+    workers.beat(active=1)
+    assert workers.running_now() == {"mail": 1}
+
+
+def test_a_heartbeat_that_task_events_lag_behind_is_no_reason_to_doubt(workers: Heard) -> None:
+    workers.beat()
+    for beat in range(1, 20):
+        workers.tick = beat * FREQ
+        workers.start("short")
+        workers.beat(active=4 if beat % 2 else 1)
+        for attempt in list(workers._workers[ONE].running):
+            workers.ended(attempt)
+        assert workers.running_now() == {}
