@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from exporter import __version__, logs
-from exporter.config import REDIS_URL, Config, ConfigError, load
+from exporter.config import DEFAULT_BIRTH_HOLD, REDIS_URL, Config, ConfigError, load
 from exporter.engine import known_collectors
 from exporter.safe.secrets import hide_urls
 from exporter.safe.text import one_line
@@ -70,6 +70,13 @@ def cli() -> None:
 @flag("--web.listen-address", default=f"127.0.0.1:{DEFAULT_PORT}", help="host:port; `:port` is every interface.")
 @flag("--web.telemetry-path", default="/metrics", help="Path of the metrics.")
 @flag("--web.max-requests", type=click.IntRange(min=1), default=40, help="Scrapes at a time; beyond, 503.")
+@flag(
+    "--birth-hold",
+    type=click.FloatRange(0, 3600),
+    default=DEFAULT_BIRTH_HOLD,
+    help="Seconds for which a counter that is new stands at 0 after it was first scraped, so that increase() sees its "
+    "first jobs; 0 shows them at once.",
+)
 @flag("--log.level", type=click.Choice(logs.LEVELS), default="info")
 @flag("--log.format", type=click.Choice(logs.FORMATS), default="logfmt")
 @collector_flags
@@ -81,7 +88,9 @@ def serve(ctx: click.Context, /, **options: Any) -> None:
     _check_secret(ctx, options["redis_url"])
     switches = {name: options[f"collector_{name}"] for name in known_collectors()}
     given = {name: on for name, on in switches.items() if on is not None}
-    read: Callable[[], Config] = partial(load, options["config_file"], options["redis_url"], given)
+    read: Callable[[], Config] = partial(
+        load, options["config_file"], options["redis_url"], given, options["birth_hold"]
+    )
     config = read()  # before the port is taken, and before a connection is made
     listener = bind(options["web_listen_address"])
     run(config, read, listener, WebOptions(options["web_telemetry_path"], options["web_max_requests"]))

@@ -6,17 +6,21 @@ file, the path in it, what was found and what is wanted.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Final, get_args, get_origin
 
 import msgspec
 
 from exporter.brokers.address import Address, AddressError, parse_address
+from exporter.catalogue import JOB_RUN, JOB_WAIT
 from exporter.collectors import HOST_COLLECTORS, REDIS_COLLECTORS
 from exporter.safe.documents import DocumentError, read_text, read_yaml, shown
+from exporter.safe.limits import Limits
 from exporter.safe.secrets import Secret, hide_urls
 from exporter.safe.text import one_line
 from exporter.systems import SYSTEMS
@@ -25,6 +29,11 @@ from exporter.systems.base import SystemOptions
 DEFAULT_BROKER: Final = "default"
 """The name of the broker that zero configuration makes."""
 REDIS_URL: Final = "TASKQUEUE_EXPORTER_REDIS_URL"
+DEFAULT_BIRTH_HOLD: Final = 30.0
+"""Seconds: two replicas of Prometheus with a scrape interval of 15 s have both seen the zeros by then."""
+MAX_BUCKETS: Final = 60
+_OWN_MESSAGE: Final = ": found "
+"""In what a part of the schema says of itself, in our terms already; msgspec never says so."""
 
 
 class ConfigError(Exception):
@@ -34,13 +43,17 @@ class ConfigError(Exception):
 # -- the model --------------------------------------------------------------------------------------------------
 
 
-class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Caps on what becomes a label, for each system of each broker."""
+class Histograms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Upper bounds of the histograms' buckets, in seconds, without +Inf."""
 
-    # Beyond 10,000 the loop would wait too long for one observation, and more queues are not watched anyway.
-    queues: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1000
-    workers: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1000
-    label_bytes: Annotated[int, msgspec.Meta(ge=32, le=1024)] = 128
+    wait_seconds: tuple[float, ...] = JOB_WAIT.buckets
+    run_seconds: tuple[float, ...] = JOB_RUN.buckets
+
+    def __post_init__(self) -> None:
+        for name, bounds in (("wait_seconds", self.wait_seconds), ("run_seconds", self.run_seconds)):
+            rising = all(low < high for low, high in pairwise((0.0, *bounds, math.inf)))
+            if not rising or not 0 < len(bounds) <= MAX_BUCKETS:
+                raise ValueError(f"{name}{_OWN_MESSAGE}{shown(list(bounds))}, wanted 1 to {MAX_BUCKETS} rising numbers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +73,18 @@ class Config:
     brokers: tuple[Broker, ...]
     host_collectors: frozenset[str]
     limits: Limits
+    histograms: Histograms = field(default_factory=Histograms)
+    birth_hold: float = DEFAULT_BIRTH_HOLD
 
 
-def load(path: Path | None, redis_url: str | None = None, switches: Mapping[str, bool] | None = None) -> Config:
-    """The configuration of a file, a Redis URL of environment or flag, and the collectors switched on or off.
+def load(
+    path: Path | None,
+    redis_url: str | None = None,
+    switches: Mapping[str, bool] | None = None,
+    birth_hold: float = DEFAULT_BIRTH_HOLD,
+) -> Config:
+    """The configuration of a file, a Redis URL of environment or flag, the collectors switched on or off, and the
+    seconds for which a new counter stands at 0.
 
     Raises ConfigError.
     """
@@ -86,6 +107,8 @@ def load(path: Path | None, redis_url: str | None = None, switches: Mapping[str,
         brokers=brokers,
         host_collectors=frozenset(name for name in HOST_COLLECTORS if hosts[name]),
         limits=document.limits,
+        histograms=document.histograms,
+        birth_hold=birth_hold,
     )
 
 
@@ -119,7 +142,9 @@ def _schema() -> type[msgspec.Struct]:
     )
     hosts = [(name, _Section, _Section()) for name in HOST_COLLECTORS]
     brokers = ("brokers", tuple[broker, ...], ())  # type: ignore[valid-type]
-    return msgspec.defstruct("File", [brokers, ("limits", Limits, Limits()), *hosts], **strict)
+    return msgspec.defstruct(
+        "File", [brokers, ("limits", Limits, Limits()), ("histograms", Histograms, Histograms()), *hosts], **strict
+    )
 
 
 def _brokers(document: Any, source: str, switches: Mapping[str, bool]) -> tuple[Broker, ...]:
@@ -219,6 +244,8 @@ def _explain(message: str, raw: Any, schema: Any) -> str:
         return f"{prefix}found the unknown key {shown(unknown['key'])}, wanted one of {known}"
     if missing := _MISSING.match(what):
         return f"{prefix}found no key {missing['key']!r}, wanted one"
+    if _OWN_MESSAGE in what:
+        return f"{where}.{what}"
     wanted = re.sub(r", got .*", "", what, flags=re.DOTALL).removeprefix("Expected ").replace("`", "")
     wanted = re.sub(r"^\w+", lambda word: _WANTED.get(word[0], word[0]), wanted.replace(" | null", ""))
     return f"{prefix}found {_found(raw, steps)}, wanted {wanted}"

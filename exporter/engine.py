@@ -6,22 +6,27 @@ import asyncio
 import platform
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 
 import structlog
 from prometheus_client import ProcessCollector
 from prometheus_client.core import Metric
+from prometheus_client.samples import Sample
 
 from exporter import __version__, gauges
 from exporter import catalogue as c
 from exporter.brokers.pulls import Pulls
+from exporter.brokers.turn import Turn
 from exporter.collectors import HOST_COLLECTORS, REDIS_COLLECTORS
 from exporter.collectors.base import HostCollector, RedisCollector
-from exporter.config import Broker, Config, Limits
+from exporter.config import Broker, Config
+from exporter.feeds import Followed
+from exporter.ledger import Ledger
 from exporter.model import Observation
-from exporter.safe.limits import Folded
+from exporter.safe.limits import Folded, Limits
 from exporter.sources import Gathered, Result, Source, checked, in_thread
 from exporter.systems import SYSTEMS
 from exporter.systems.base import RedisSystem
@@ -48,18 +53,30 @@ def known_collectors() -> Collection[str]:
     return (*SYSTEMS, *REDIS_COLLECTORS, *HOST_COLLECTORS)
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a scrape gets. `sent()` is to be called once the families were rendered and handed on."""
+
+    families: list[Metric]
+    sent: Callable[[], None]
+
+
 class Watched:
     """One configured broker at work: its connections, its systems, its sources."""
 
-    def __init__(self, broker: Broker, limits: Limits, folded: Folded) -> None:
+    def __init__(self, broker: Broker, config: Config, folded: Folded, turn: Turn) -> None:
         self.broker = broker
         self.up: bool | None = None
         """What the last PING said."""
         self._pulls = Pulls(broker.address)
-        self._systems = [SYSTEMS[name](self._pulls, options) for name, options in broker.systems.items()]
+        self._systems = [SYSTEMS[name](self._pulls, options, turn=turn) for name, options in broker.systems.items()]
+        self.followed = [
+            Followed(system.name, broker.name, _ledger(system, broker.name, config, folded), system.feeds)
+            for system in self._systems
+        ]
         self.ping = Source("broker", broker.name, self._ping)
         self.sources = [
-            *(_system_source(system, broker.name, limits, folded) for system in self._systems),
+            *(_system_source(system, broker.name, config.limits, folded) for system in self._systems),
             *(
                 _collector_source(REDIS_COLLECTORS[name](broker.name, self._pulls))
                 for name in REDIS_COLLECTORS
@@ -71,8 +88,17 @@ class Watched:
         """Whether the first collection ended, well or badly."""
         return all(source.ended_once for source in (self.ping, *self.sources))
 
+    def start(self) -> None:
+        """Begins to follow, and to collect once, so that `ready` comes true without a scrape."""
+        for followed in self.followed:
+            followed.start()
+        for source in (self.ping, *self.sources):
+            source.join()
+
     async def close(self) -> None:
         """Ends everything of this broker."""
+        for followed in self.followed:
+            await followed.close()
         for source in (self.ping, *self.sources):
             await source.close()
         for system in self._systems:
@@ -93,11 +119,12 @@ class Engine:
         self.loaded_at = time.time()
         self.brokers: dict[str, Watched] = {}
         self._hosts: dict[str, Source] = {}
-        self._folded: Counter[str] = Counter({"queue": 0, "worker": 0})
+        self._folded: Counter[str] = Counter(dict.fromkeys(("queue", "task", "exception", "worker"), 0))
+        self._turn = Turn()
         self._process = ProcessCollector(registry=None)
 
     async def start(self) -> None:
-        """Begins to watch, and to collect once, so that `ready` comes true without a scrape."""
+        """Begins to watch."""
         await self._apply(self.config)
 
     async def reload(self, config: Config) -> None:
@@ -130,8 +157,9 @@ class Engine:
         for source in self._hosts.values():
             await source.close()
 
-    async def scrape(self, deadline: float, selection: Selection = ALL) -> list[Metric]:
-        """The families of one answer: of every source that ended within `deadline` seconds, and of ourselves."""
+    async def scrape(self, deadline: float, selection: Selection = ALL) -> Answer:
+        """The families of one answer: of every source that ended within `deadline` seconds, of the feeds, and of
+        ourselves."""
         pings: dict[Watched, Source] = {}
         sources = [source for name, source in self._hosts.items() if name in selection]
         for watched in self.brokers.values():
@@ -146,13 +174,23 @@ class Engine:
         for watched in pinged:
             result = results[watched.ping]
             watched.up = result is not None and result.problem is None
-        families = list(self._answer(sources, results, pinged))
-        return [*families, c.SERIES.metric([((), sum(len(metric.samples) for metric in families))])]
+        # What the feeds counted is shown whether or not the broker can be reached now.
+        followed = [one for watched in self.brokers.values() for one in watched.followed if one.system in selection]
+        parts = [result.families for result in _once(sources, results)]
+        parts += [one.families() for one in followed]
+        ledgers = [(one.ledger, one.ledger.answers) for one in followed]
+        families = [*_merge(parts), *self._about_the_scrape(sources, results, pinged), *self._about_itself()]
+        families.append(c.SERIES.metric([((), sum(len(metric.samples) for metric in families))]))
 
-    def _answer(
+        def sent() -> None:
+            for ledger, answer in ledgers:
+                ledger.stood(answer)
+
+        return Answer(families, sent)
+
+    def _about_the_scrape(
         self, sources: list[Source], results: dict[Source, Result | None], pinged: list[Watched]
     ) -> Iterator[Metric]:
-        yield from _merge(_once(sources, results))
         yield c.BROKER_UP.metric(((watched.broker.name,), float(watched.up or False)) for watched in pinged)
         labels = [(source.collector, source.broker) for source in sources]
         ended = [results[source] for source in sources]
@@ -163,7 +201,6 @@ class Engine:
         ]
         yield c.COLLECTOR_SUCCESS.metric(zip(labels, succeeded, strict=True))
         yield c.COLLECTOR_DURATION.metric(zip(labels, took, strict=True))
-        yield from self._about_itself()
 
     def _about_itself(self) -> Iterator[Metric]:
         yield c.BUILD_INFO.metric([((__version__, platform.python_version()), 1)])
@@ -173,21 +210,20 @@ class Engine:
         yield from self._process.collect()
 
     async def _apply(self, config: Config) -> None:
-        kept = {broker.name: broker for broker in config.brokers} if config.limits == self.config.limits else {}
+        kept = {broker.name: broker for broker in config.brokers} if _counts_alike(config, self.config) else {}
         for name, watched in list(self.brokers.items()):
             if kept.get(name) != watched.broker:
                 await self.brokers.pop(name).close()
         order = {}
         for broker in config.brokers:
             running = self.brokers.get(broker.name)
-            order[broker.name] = running or self._watch(broker, config.limits)
+            order[broker.name] = running or self._watch(broker, config)
         self.brokers = order
         await self._apply_hosts(config.host_collectors)
 
-    def _watch(self, broker: Broker, limits: Limits) -> Watched:
-        watched = Watched(broker, limits, self._folded)
-        for source in (watched.ping, *watched.sources):
-            source.join()
+    def _watch(self, broker: Broker, config: Config) -> Watched:
+        watched = Watched(broker, config, self._folded, self._turn)
+        watched.start()
         log.info(
             "watching broker", broker=broker.name, address=str(broker.address), systems=",".join(sorted(broker.systems))
         )
@@ -201,13 +237,24 @@ class Engine:
                 self._hosts[name] = _host_source(HOST_COLLECTORS[name]())
 
 
+def _ledger(system: RedisSystem, broker: str, config: Config, folded: Folded) -> Ledger:
+    return Ledger(
+        system.name,
+        broker,
+        system.outcomes,
+        config.limits,
+        folded,
+        wait_buckets=config.histograms.wait_seconds,
+        run_buckets=config.histograms.run_seconds,
+        birth_hold=config.birth_hold,
+    )
+
+
 # -- sources of each kind ---------------------------------------------------------------------------------------
 
 
 def _system_source(system: RedisSystem, broker: str, limits: Limits, folded: Folded) -> Source:
-    table = gauges.Gauges(
-        system.name, broker, queues=limits.queues, workers=limits.workers, label_bytes=limits.label_bytes
-    )
+    table = gauges.Gauges(system.name, broker, limits)
 
     async def gather() -> Gathered:
         seen = await system.observe()
@@ -259,13 +306,19 @@ def _once(sources: Iterable[Source], results: Mapping[Source, Result | None]) ->
 _PLACES: Final = {family.metric_name: place for place, family in enumerate(c.FAMILIES.values())}
 
 
-def _merge(results: Iterable[Result]) -> list[Metric]:
+def _merge(parts: Iterable[Iterable[Metric]]) -> list[Metric]:
     """One metric per family, though several systems and brokers fill it, in the order of the catalogue."""
     merged: dict[str, Metric] = {}
-    for result in results:
-        for family in result.families:
-            known = merged.get(family.name)
-            if known is None:
-                merged[family.name] = known = Metric(family.name, family.documentation, family.type)
-            known.samples.extend(family.samples)
+    samples: dict[str, list[Collection[Sample]]] = {}
+    for metric in chain.from_iterable(parts):
+        merged.setdefault(metric.name, metric)
+        samples.setdefault(metric.name, []).append(metric.samples)
+    for name, several in samples.items():
+        if len(several) > 1:
+            merged[name] = c.joined(merged[name], several)
     return sorted(merged.values(), key=lambda metric: _PLACES.get(metric.name, len(_PLACES)))
+
+
+def _counts_alike(one: Config, other: Config) -> bool:
+    """Whether counters and histograms that were begun under one configuration can go on under the other."""
+    return one.limits == other.limits and one.histograms == other.histograms

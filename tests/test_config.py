@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from exporter.config import Config, Limits, load
+from exporter.config import Config, load
+from exporter.safe.limits import Limits
 from tests.canary import CANARY, QUOTED, holds_canary
 
 GOOD = """

@@ -40,7 +40,7 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"{name}: &{name} [{','.join([f'*{before}'] * 9)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
 )
 BAD: list[tuple[str, str | bytes, str]] = [
-    ("unknown key", "hosts: {}", "found the unknown key 'hosts', wanted one of brokers, limits, host, filesystem"),
+    ("unknown key", "hosts: {}", "found the unknown key 'hosts', wanted one of brokers, limits, histograms, host"),
     (
         "unknown key of a broker",
         ONE % ", password: x",
@@ -53,7 +53,25 @@ BAD: list[tuple[str, str | bytes, str]] = [
         "brokers[0].redis: found the unknown key 'x', wanted one of e",
     ),
     ("unknown key of the host", "host: {cpu: 1}", "host: found the unknown key 'cpu', wanted one of enabled"),
-    ("unknown limit", "limits: {tasks: 1}", "limits: found the unknown key 'tasks', wanted one of queues, workers"),
+    ("unknown limit", "limits: {tasks: 1}", "limits: found the unknown key 'tasks', wanted one of task_queues, queues"),
+    (
+        "buckets that fall",
+        "histograms: {run_seconds: [1, 5, 2]}",
+        "histograms.run_seconds: found [1.0, 5.0, 2.0], wanted 1 to 60 rising numbers",
+    ),
+    (
+        "a bucket of zero",
+        "histograms: {wait_seconds: [0, 1]}",
+        "histograms.wait_seconds: found [0.0, 1.0], wanted 1 to",
+    ),
+    ("no bucket", "histograms: {wait_seconds: []}", "histograms.wait_seconds: found [], wanted 1 to 60 rising numbers"),
+    ("an endless bucket", "histograms: {run_seconds: [1, .inf]}", "histograms.run_seconds: found [1.0, inf], wanted 1"),
+    ("no bucket at all", "histograms: {run_seconds: 5}", "histograms.run_seconds: found 5 (an integer), wanted a list"),
+    (
+        "an unknown histogram",
+        "histograms: {size: [1]}",
+        "histograms: found the unknown key 'size', wanted one of wait_",
+    ),
     ("brokers as text", "brokers: main", "brokers: found 'main' (a string), wanted a list"),
     ("brokers as a mapping", "brokers: {main: {}}", "brokers: found a mapping, wanted a list"),
     ("brokers of nothing", "brokers:", "brokers: found None (nothing), wanted a list"),

@@ -127,7 +127,7 @@ async def test_systems_and_brokers_fill_one_family_together(run: Run, register: 
     register(one=one_queue, two=one_queue)
     engine = await run(config(broker("a", systems=["one", "two"]), broker("b", systems=["one"])))
 
-    families = await engine.scrape(5.0)
+    families = (await engine.scrape(5.0)).families
 
     names = [family.name for family in families]
     assert len(names) == len(set(names))
@@ -140,7 +140,7 @@ async def test_systems_and_brokers_fill_one_family_together(run: Run, register: 
 
 
 async def test_series_counts_what_stands_before_it(run: Run) -> None:
-    families = await (await run(config(broker()))).scrape(5.0)
+    families = (await (await run(config(broker()))).scrape(5.0)).families
 
     assert families[-1].samples[0].value == sum(len(family.samples) for family in families[:-1])
 
@@ -150,7 +150,7 @@ async def test_a_selection_runs_and_shows_only_what_it_names(run: Run, register:
     register(gate=gate, other=one_queue)
     engine = await run(config(broker(systems=["other"], collectors=["gate"])))
 
-    families = await engine.scrape(5.0, Selection(only=frozenset({"other"})))
+    families = (await engine.scrape(5.0, Selection(only=frozenset({"other"})))).families
 
     (succeeded,) = [family for family in families if family.name == "taskqueue_collector_success"]
     assert [sample.labels["collector"] for sample in succeeded.samples] == ["other"]

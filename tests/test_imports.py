@@ -23,10 +23,13 @@ LAYERS: dict[str, set[str]] = {
     "systems": {"brokers", "safe", "model"},
     "collectors": {"brokers", "safe", "catalogue"},
     "gauges": {"safe", "model", "catalogue"},
+    "ledger": {"safe", "model", "catalogue"},
+    "feeds": {"ledger", "brokers", "safe", "model", "catalogue"},
     "sources": {"brokers", "safe", "catalogue"},
-    "config": {"systems", "collectors", "brokers", "safe"},
+    "config": {"systems", "collectors", "brokers", "safe", "catalogue"},
     "engine": {
-        "__init__", "sources", "gauges", "config", "systems", "collectors", "brokers", "safe", "model", "catalogue"
+        "__init__", "sources", "gauges", "ledger", "feeds", "config", "systems", "collectors", "brokers", "safe",
+        "model", "catalogue",
     },
     "web": {"__init__", "engine", "exposition", "config", "safe"},
     "service": {"__init__", "web", "engine", "config"},

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from exporter.collectors import HOST_COLLECTORS
-from exporter.config import Limits
+from exporter.safe.limits import Limits
 from tests.servers import series
 from tests.toys import (
     Gate,

@@ -119,7 +119,7 @@ async def rendered_with(run: Run, monkeypatch: pytest.MonkeyPatch, **settings: t
         systems=["good_system", *settings.get("systems", ())], collectors=["good", *settings.get("collectors", ())]
     )
     engine = await run(config(main, hosts=["good_host", *settings.get("hosts", ())]))
-    families = await engine.scrape(5.0)
+    families = (await engine.scrape(5.0)).families
     for form in (OPENMETRICS, TEXT):
         text = b"".join(Renderer().render(families, form)).decode()
     found = parse_metrics(text)
@@ -217,7 +217,7 @@ async def test_help_is_the_declared_one_whatever_a_collector_makes_of_it(
     monkeypatch.setitem(REDIS_COLLECTORS, "odd", redis_toy("odd", collect))
     engine = await run(config(broker(collectors=["odd"])))
 
-    (family,) = [family for family in await engine.scrape(5.0) if family.name == VALUE.name]
+    (family,) = [family for family in (await engine.scrape(5.0)).families if family.name == VALUE.name]
 
     assert (family.documentation, family.unit) == (VALUE.help, "")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import Collection, Iterable, Iterator
@@ -14,12 +15,24 @@ from prometheus_client.core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from exporter import collectors, gauges, systems
+from exporter import collectors, feeds, gauges, ledger, systems
 from exporter.catalogue import Family
 from exporter.collectors.base import HostCollector, RedisCollector
 from exporter.config import Config, ConfigError, load
 from exporter.engine import Engine
-from exporter.model import JobState, Observation, Permissions, QueueState, WorkerState
+from exporter.model import (
+    Enqueued,
+    Finished,
+    JobState,
+    Observation,
+    Outcome,
+    Permissions,
+    QueueState,
+    Retried,
+    Sink,
+    Started,
+    WorkerState,
+)
 from exporter.systems.base import RedisSystem
 from exporter.web.app import create_app
 from tests.servers import ROOT, RedisServer
@@ -27,10 +40,31 @@ from tests.servers import ROOT, RedisServer
 NOW = 1_700_000_000.0
 
 
+class ToyFeed:
+    """Tells one job's life from its enqueueing to its end, and stays connected."""
+
+    name = "events"
+
+    async def follow(self, sink: Sink) -> None:
+        sink.connected("pubsub")
+        sink.received("job", 4)
+        sink.record(
+            [
+                Enqueued("bricks", "lay", "1", NOW),
+                Started("bricks", "lay", "1", NOW + 1, wait=1.0),
+                Retried("bricks", "lay", "1", NOW + 2, run=1.0),
+                Finished("bricks", "lay", "1", NOW + 5, Outcome.FAILED, run=2.0, exception="ValueError"),
+            ]
+        )
+        await asyncio.Event().wait()
+
+
 class Toy(RedisSystem):
-    """Fills every field of an Observation."""
+    """Fills every field of an Observation, and has a feed."""
 
     name = "toy"
+    outcomes = (Outcome.SUCCEEDED, Outcome.FAILED)
+    feeds = (ToyFeed(),)
 
     async def observe(self) -> Observation:
         queue = QueueState(
@@ -57,7 +91,7 @@ class Toy(RedisSystem):
             registered_tasks=9,
             version="1.0",
         )
-        return Observation(queues=[queue], workers=[worker], unacked_jobs=0, oldest_unacked=NOW)
+        return Observation(queues=[queue], workers=[worker], unacked_jobs=0, oldest_unacked=NOW, running={"lay": 1})
 
     def permissions(self) -> Collection[Permissions]:
         return ()
@@ -107,10 +141,18 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     register_all()
 
 
+FILLED = (*gauges.FAMILIES, *ledger.FAMILIES, *feeds.FAMILIES)
+
+
+def sample_names(family: Family) -> list[str]:
+    """The names of a family's samples."""
+    return [family.name + end for end in (("_bucket", "_count", "_sum") if family.kind == "histogram" else ("",))]
+
+
 def config_of(tmp_path: Path, text: str) -> Config:
     file = tmp_path / "config.yml"
     file.write_text(text)
-    return load(file)
+    return load(file, birth_hold=0)
 
 
 async def scrape(config: Config, accept: str) -> str:
@@ -145,8 +187,9 @@ async def test_every_family_that_it_fills_is_on_metrics(
     assert callable(parse)
     samples = [sample for family in parse(text) for sample in family.samples]
     toys = {sample.name for sample in samples if sample.labels.get("system") == "toy"}
-    assert toys == {family.name for family in gauges.FAMILIES}
+    assert toys == {name for family in FILLED for name in sample_names(family)}
     values = {sample.name: sample.value for sample in samples}
+    assert values["taskqueue_jobs_enqueued_total"] == values["taskqueue_job_run_seconds_count"] == 1
     assert values[KEYS.name] == 1
     assert values[DICE.name] == 6
     succeeded = {s.labels["collector"]: s.value for s in samples if s.name == "taskqueue_collector_success"}

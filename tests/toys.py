@@ -15,9 +15,10 @@ from exporter.brokers.address import parse_address
 from exporter.catalogue import Family
 from exporter.collectors import HOST_COLLECTORS, REDIS_COLLECTORS
 from exporter.collectors.base import HostCollector, RedisCollector
-from exporter.config import Broker, Config, Limits
+from exporter.config import Broker, Config
 from exporter.engine import Engine
 from exporter.model import Observation, QueueState
+from exporter.safe.limits import Limits
 from exporter.systems import SYSTEMS
 from exporter.systems.base import RedisSystem, SystemOptions
 from tests.servers import Series, series
@@ -94,7 +95,7 @@ def config(*brokers: Broker, hosts: Iterable[str] = (), limits: Limits | None = 
 async def scraped(engine: Engine, deadline: float = 5.0) -> dict[Series, float]:
     """One scrape's series; AssertionError if one stands twice."""
     found: dict[Series, float] = {}
-    for family in await engine.scrape(deadline):
+    for family in (await engine.scrape(deadline)).families:
         for sample in family.samples:
             key = series(sample.name, **sample.labels)
             assert key not in found, key

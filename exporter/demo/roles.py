@@ -22,7 +22,9 @@ def redis_role(executable: str, port: int) -> Role:
 
 
 def exporter_role(port: int) -> Role:
-    command = [sys.executable, "-m", "exporter.cli", "serve", "--web.listen-address", f"{HOST}:{port}"]
+    # What happens is shown at once: nobody's increase() is spoiled here.
+    flags = ["--web.listen-address", f"{HOST}:{port}", "--birth-hold", "0"]
+    command = [sys.executable, "-m", "exporter.cli", "serve", *flags]
     return Role("exporter", command, f"http://{HOST}:{port}/")
 
 

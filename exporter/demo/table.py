@@ -9,14 +9,17 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 JOBS = "taskqueue_queue_jobs"
+FINISHED = "taskqueue_jobs_finished_total"
 OLDEST = "taskqueue_queue_oldest_ready_timestamp_seconds"
 UNACKED = "taskqueue_unacked_jobs"
 
-HEADINGS = ("system", "queue", "ready", "scheduled", "running", "oldest s", "workers")
+HEADINGS = ("system", "queue", "ready", "scheduled", "running", "oldest s", "done", "failed", "workers")
 STATES = ("ready", "scheduled", "running")
 ABSENT = "-"
+SUCCEEDED = "succeeded"
 LEGEND = (
-    "oldest s: seconds the oldest ready job has waited (Celery: since the exporter saw it); -: not known or none; "
+    "oldest s: seconds the oldest ready job has waited (Celery: since the exporter saw it); done: jobs that succeeded, "
+    "failed: all that came to another end; -: not known or none; "
     "workers: processes of this demo that consume the queue (not from /metrics: the broker cannot tell)"
 )
 
@@ -26,10 +29,19 @@ QueueKey = tuple[str, str]
 
 @dataclass(slots=True)
 class QueueRow:
-    """One queue: jobs by state, and when its oldest ready job became due (Unix seconds)."""
+    """One queue: jobs by state, when its oldest ready job became due (Unix seconds), and jobs that ended."""
 
     jobs: dict[str, float] = field(default_factory=dict)
     oldest: float | None = None
+    done: float | None = None
+    failed: float | None = None
+
+    def end(self, outcome: str, jobs: float) -> None:
+        """Adds jobs that came to an outcome."""
+        if outcome == SUCCEEDED:
+            self.done = (self.done or 0) + jobs
+        else:
+            self.failed = (self.failed or 0) + jobs
 
 
 @dataclass(slots=True)
@@ -70,6 +82,8 @@ def _take(snapshot: Snapshot, sample: Sample) -> None:
         snapshot.row(labels).jobs[labels["state"]] = sample.value
     elif sample.name == OLDEST:
         snapshot.row(labels).oldest = sample.value
+    elif sample.name == FINISHED:
+        snapshot.row(labels).end(labels["outcome"], sample.value)
     elif sample.name == UNACKED:
         snapshot.unacked[labels["system"]] = sample.value
 
@@ -84,7 +98,8 @@ def render(snapshot: Snapshot, workers: Mapping[QueueKey, int], now: float) -> s
 
 def _cells(key: QueueKey, row: QueueRow, workers: int, now: float) -> tuple[str, ...]:
     age = ABSENT if row.oldest is None else f"{max(0.0, now - row.oldest):.1f}"
-    return (*key, *(_number(row.jobs.get(state)) for state in STATES), age, str(workers))
+    states = [_number(row.jobs.get(state)) for state in STATES]
+    return (*key, *states, age, _number(row.done), _number(row.failed), str(workers))
 
 
 def _number(value: float | None) -> str:

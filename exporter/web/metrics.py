@@ -84,8 +84,10 @@ class MetricsEndpoint:
             del self._shared[wanted]
 
     async def _answer(self, form: Format, gzip: bool, wanted: Selection, seconds: float) -> bytes:
-        families = await self._engine.scrape(seconds, wanted)
-        return await expose(families, self._renderer, form, gzip=gzip)
+        answer = await self._engine.scrape(seconds, wanted)
+        body = await expose(answer.families, self._renderer, form, gzip=gzip)
+        answer.sent()
+        return body
 
 
 def deadline(headers: Headers) -> float:

@@ -12,6 +12,11 @@ taskqueue_queue_jobs{system="arq",broker="default",queue="arq:queue",state="sche
 taskqueue_queue_jobs{system="arq",broker="default",queue="arq:queue",state="running"} 2
 # TYPE taskqueue_queue_oldest_ready_timestamp_seconds gauge
 taskqueue_queue_oldest_ready_timestamp_seconds{system="arq",broker="default",queue="arq:queue"} 995.5
+# TYPE taskqueue_jobs_finished_total counter
+taskqueue_jobs_finished_total{system="arq",broker="default",queue="arq:queue",task="a",outcome="succeeded"} 7
+taskqueue_jobs_finished_total{system="arq",broker="default",queue="arq:queue",task="b",outcome="succeeded"} 2
+taskqueue_jobs_finished_total{system="arq",broker="default",queue="arq:queue",task="b",outcome="failed"} 1
+taskqueue_jobs_finished_total{system="arq",broker="default",queue="arq:queue",task="b",outcome="expired"} 3
 # TYPE taskqueue_unacked_jobs gauge
 taskqueue_unacked_jobs{system="celery",broker="default"} 4
 # TYPE taskqueue_broker_up gauge
@@ -23,22 +28,22 @@ def cells(table: str) -> list[list[str]]:
     return [line.split() for line in table.splitlines()]
 
 
-def test_a_row_tells_states_age_and_workers() -> None:
+def test_a_row_tells_states_age_ends_and_workers() -> None:
     table = render(parse(METRICS), {("arq", "arq:queue"): 1}, now=1000.0)
 
-    assert ["arq", "arq:queue", "3", "0", "2", "4.5", "1"] in cells(table)
+    assert ["arq", "arq:queue", "3", "0", "2", "4.5", "9", "4", "1"] in cells(table)
 
 
 def test_what_is_unknown_is_a_dash_and_never_a_zero() -> None:
     table = render(parse(METRICS), {}, now=1000.0)
 
-    assert ["celery", "emails", "1200", ABSENT, ABSENT, ABSENT, "0"] in cells(table)
+    assert ["celery", "emails", "1200", *[ABSENT] * 5, "0"] in cells(table)
 
 
 def test_a_consumed_queue_that_the_exporter_does_not_see_yet_has_a_row() -> None:
     table = render(parse(""), {("celery", "default"): 2}, now=1000.0)
 
-    assert cells(table)[1:] == [["celery", "default", *[ABSENT] * 4, "2"]]
+    assert cells(table)[1:] == [["celery", "default", *[ABSENT] * 6, "2"]]
 
 
 def test_rows_are_sorted_below_the_headings_and_unacknowledged_jobs_follow() -> None:
@@ -56,7 +61,7 @@ def test_columns_line_up() -> None:
 
 
 def test_a_clock_that_is_behind_shows_no_negative_age() -> None:
-    assert ["arq", "arq:queue", "3", "0", "2", "0.0", "0"] in cells(render(parse(METRICS), {}, now=990.0))
+    assert ["arq", "arq:queue", "3", "0", "2", "0.0", "9", "4", "0"] in cells(render(parse(METRICS), {}, now=990.0))
 
 
 def test_no_server_is_an_os_error(unused_tcp_port: int) -> None:

@@ -47,5 +47,13 @@ def success(metrics: Metrics, collector: str, broker: str = "default") -> float 
 
 
 def families_of(metrics: Metrics, broker: str) -> set[str]:
-    """The names of the families that have a series of this broker."""
-    return {name for name, labels in metrics if ("broker", broker) in labels}
+    """The names of the families that have a series of this broker, but for what is counted: that stays for ever."""
+    found = {name for name, labels in metrics if ("broker", broker) in labels}
+    return {name for name in found if not name.startswith(("taskqueue_feed_", "taskqueue_job"))}
+
+
+def feeds_connected(metrics: Metrics, broker: str = "default") -> dict[str, float]:
+    """Whether each feed of a broker is connected, by name."""
+    found = {key: value for key, value in metrics.items() if key[0] == "taskqueue_feed_connected"}
+    labels = {key: dict(key[1]) for key in found}
+    return {labels[key]["feed"]: value for key, value in found.items() if labels[key]["broker"] == broker}

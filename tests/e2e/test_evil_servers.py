@@ -10,11 +10,11 @@ import pytest
 
 from tests.e2e import evil
 from tests.e2e.apps import enqueue_arq
-from tests.e2e.reading import broker_up, families_of, jobs, success
+from tests.e2e.reading import broker_up, families_of, feeds_connected, jobs, success
 from tests.servers import Exporter, RedisServer, StartExporter, wait_until
 
 DEADLINE = {"X-Prometheus-Scrape-Timeout-Seconds": "2"}
-MEMORY = 64 * 1024 * 1024
+MEMORY = 96 * 1024 * 1024  # a reply of 8 MiB on each of half a dozen connections
 ABOUT_THE_BROKER = {"taskqueue_broker_up", "taskqueue_collector_success", "taskqueue_collector_duration_seconds"}
 
 
@@ -72,6 +72,7 @@ def test_an_evil_broker_spoils_nothing_but_itself(
             assert success(metrics, "arq", "evil") == 0
             assert success(metrics, "celery", "evil") == 0
             assert families_of(metrics, "evil") == ABOUT_THE_BROKER
+            assert feeds_connected(metrics, "evil") == {"results": 0, "events": 0}
             assert broker_up(metrics, "good") == 1
             assert jobs(metrics, "arq", "arq:queue", "good")["ready"] == 3
         assert peak_memory(exporter) - usual < MEMORY

@@ -94,9 +94,9 @@ def test_ready_where_redis_hangs_from_the_start(redis_server: RedisServer, start
     assert_down(timely_metrics(exporter), "default")
     # then it is ready once its own time limit ended the first collection
     wait_until(lambda: exporter.get("/-/ready").status == 200)
-    # all its collections waited at the same time
+    # all its collections waited at the same time, and its feeds
     lines = [line for line in exporter.log.splitlines() if "Timeout" in line]
-    assert len(lines) == 4
+    assert len(lines) == 4 + 2
 
 
 def test_redis_killed_and_restarted(redis_server: RedisServer, start_exporter: StartExporter) -> None:

@@ -1,0 +1,188 @@
+"""Feeds at work: followed for ever, and what each tells about itself."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Collection
+from typing import Final
+
+import structlog
+from prometheus_client.core import Metric
+
+from exporter import catalogue as c
+from exporter.brokers.pulls import BrokerError
+from exporter.brokers.push import ConnectionLost
+from exporter.ledger import Ledger
+from exporter.model import Feed, JobEvent, Unreadable
+from exporter.safe.text import one_line
+
+FIRST_DELAY: Final = 0.1
+LONGEST_DELAY: Final = 5.0
+"""Seconds between two attempts to connect, doubled each time from the first; the real ones are up to half shorter, so
+that many exporters do not come back to a broker at the same moment."""
+
+KINDS: Final = ("job", "worker")
+
+FAMILIES: Final = (
+    *(c.FEED_CONNECTED, c.FEED_INFO, c.FEED_EVENTS, c.FEED_LOST, c.FEED_GAP, c.FEED_RECONNECTS, c.FEED_UNDECODABLE),
+    *(c.FEED_FORGOTTEN, c.FEED_LAST_EVENT),
+)
+"""Every family that a feed fills about itself."""
+
+log = structlog.get_logger("exporter.feeds")
+
+
+class FeedState:
+    """The Sink of one feed: job events go on to the ledger, everything else is counted here."""
+
+    def __init__(
+        self,
+        labels: tuple[str, str, str],
+        ledger: Ledger,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`labels` are system, broker, feed."""
+        self.mode: str | None = None
+        """How the feed sees what happens; None while it sees nothing."""
+        self._labels = labels
+        self._ledger = ledger
+        self._clock = clock
+        self._monotonic = monotonic
+        self._connections = 0
+        self._gap = 0.0
+        self._blind_since = monotonic()
+        self._events = Counter(dict.fromkeys(KINDS, 0))
+        self._unreadable = Counter(dict.fromkeys(Unreadable, 0))
+        self._lost = 0
+        self._forgotten = 0
+        self._last_event: float | None = None
+
+    # -- Sink ---------------------------------------------------------------------------------------------------
+
+    def record(self, events: Collection[JobEvent]) -> None:
+        self._ledger.record(events)
+
+    def connected(self, mode: str) -> None:
+        if self.mode is None:
+            self._gap += self._monotonic() - self._blind_since
+            self._connections += 1
+        self.mode = mode
+
+    def received(self, kind: str, n: int) -> None:
+        self._events[kind] += n
+        self._last_event = self._clock()
+
+    def lost(self, n: int) -> None:
+        self._lost += n
+
+    def undecodable(self, reason: Unreadable, n: int) -> None:
+        self._unreadable[reason] += n
+
+    def forgotten(self, n: int) -> None:
+        self._forgotten += n
+
+    # -- of the supervisor --------------------------------------------------------------------------------------
+
+    def disconnected(self, silent_for: float = 0.0) -> None:
+        """Nothing is seen any more, since `silent_for` seconds ago."""
+        if self.mode is not None:
+            self.mode = None
+            self._blind_since = self._monotonic() - silent_for
+
+    def families(self) -> list[Metric]:
+        """What the feed tells about itself."""
+        gap = self._gap if self.mode is not None else self._gap + self._monotonic() - self._blind_since
+        labels = self._labels
+        modes = [] if self.mode is None else [((*labels, self.mode), 1)]
+        last = [] if self._last_event is None else [(labels, self._last_event)]
+        return [
+            c.FEED_CONNECTED.metric([(labels, float(self.mode is not None))]),
+            c.FEED_INFO.metric(modes),
+            c.FEED_EVENTS.metric(((*labels, kind), number) for kind, number in self._events.items()),
+            c.FEED_LOST.metric([(labels, self._lost)]),
+            c.FEED_GAP.metric([(labels, gap)]),
+            c.FEED_RECONNECTS.metric([(labels, max(0, self._connections - 1))]),
+            c.FEED_UNDECODABLE.metric(((*labels, reason), number) for reason, number in self._unreadable.items()),
+            c.FEED_FORGOTTEN.metric([(labels, self._forgotten)]),
+            c.FEED_LAST_EVENT.metric(last),
+        ]
+
+
+class Follower:
+    """Follows one feed: again and again, as a connection is lost sooner or later."""
+
+    def __init__(self, feed: Feed, state: FeedState, broker: str) -> None:
+        self.state = state
+        self._feed = feed
+        self._log = log.bind(feed=feed.name, broker=broker)
+        self._last_problem: str | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begins to follow."""
+        self._task = asyncio.create_task(self._follow_for_ever())
+
+    async def close(self) -> None:
+        """Follows no more."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        self.state.disconnected()
+
+    async def _follow_for_ever(self) -> None:
+        delay = FIRST_DELAY
+        while True:
+            problem, silent_for = await self._follow()
+            if self.state.mode is not None:  # it was connected in between: what there was before is over
+                delay, self._last_problem = FIRST_DELAY, None
+            self.state.disconnected(silent_for)
+            self._note(problem)
+            await asyncio.sleep(delay * random.uniform(0.5, 1))  # noqa: S311  no secret
+            delay = min(2 * delay, LONGEST_DELAY)
+
+    async def _follow(self) -> tuple[str, float]:
+        """Follows until that fails; why, and for how many seconds nothing had been heard by then."""
+        try:
+            await self._feed.follow(self.state)
+        except ConnectionLost as error:
+            return str(error), error.silent_for
+        except BrokerError as error:
+            return str(error), 0.0
+        except Exception as error:  # a fault of a feed must not end it for ever
+            self._log.debug("feed raised", exc_info=error)
+            return one_line(f"{type(error).__name__}: {error}"), 0.0
+        return "ended by itself", 0.0
+
+    def _note(self, problem: str) -> None:
+        """Logs a problem when it comes: not at every attempt."""
+        if problem != self._last_problem:
+            self._last_problem = problem
+            self._log.warning("feed not connected", problem=problem)
+
+
+class Followed:
+    """One queue system in one broker as its feeds see it: what they count, and what they tell about themselves."""
+
+    def __init__(self, system: str, broker: str, ledger: Ledger, feeds: Collection[Feed]) -> None:
+        self.system = system
+        self.ledger = ledger
+        self._followers = [Follower(feed, FeedState((system, broker, feed.name), ledger), broker) for feed in feeds]
+
+    def start(self) -> None:
+        """Begins to follow."""
+        for follower in self._followers:
+            follower.start()
+
+    async def close(self) -> None:
+        """Follows no more."""
+        for follower in self._followers:
+            await follower.close()
+
+    def families(self) -> list[Metric]:
+        """The counters of the jobs, and the feeds' own."""
+        about = [metric for follower in self._followers for metric in follower.state.families()]
+        return [*self.ledger.families(), *about]

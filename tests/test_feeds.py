@@ -1,0 +1,272 @@
+"""Feeds are followed for ever, each for itself, and tell when they saw nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from exporter import feeds
+from exporter.brokers.pulls import BrokerError
+from exporter.brokers.push import ConnectionLost
+from exporter.config import Config
+from exporter.engine import Engine, Selection
+from exporter.exposition import TEXT, Renderer
+from exporter.feeds import FeedState
+from exporter.ledger import Ledger
+from exporter.model import Finished, Outcome, Sink, Unreadable
+from exporter.safe.limits import Limits
+from exporter.systems import SYSTEMS
+from tests.servers import Series, parse_metrics, series
+from tests.toys import Run, broker, config, scraped, system_toy, until
+
+Follow = Callable[[Sink], Awaitable[None]]
+DONE = Finished("q", "t", "1", 1_700_000_000.0, Outcome.SUCCEEDED)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def state(clock: Clock) -> FeedState:
+    ledger = Ledger("toy", "main", (), Limits(), Counter())
+    return FeedState(("toy", "main", "events"), ledger, clock=lambda: 5.0, monotonic=clock)
+
+
+def shown(state: FeedState) -> dict[Series, float]:
+    return parse_metrics(b"".join(Renderer().render(state.families(), TEXT)).decode())
+
+
+def of(family: str, **labels: str) -> Series:
+    return series(f"taskqueue_feed_{family}", system="toy", broker="main", feed="events", **labels)
+
+
+# -- what a feed tells about itself -----------------------------------------------------------------------------
+
+
+def test_counters_are_there_at_0_before_anything_happened() -> None:
+    found = shown(state(Clock()))
+
+    assert found == {
+        of("connected"): 0,
+        of("events_total", kind="job"): 0,
+        of("events_total", kind="worker"): 0,
+        of("lost_events_total"): 0,
+        of("gap_seconds_total"): 0,
+        of("reconnects_total"): 0,
+        of("forgotten_jobs_total"): 0,
+        **{of("undecodable_total", reason=reason): 0 for reason in Unreadable},
+    }
+
+
+def test_what_is_told_is_shown() -> None:
+    feed = state(Clock())
+
+    feed.connected("pubsub")
+    feed.received("job", 24)
+    feed.received("worker", 2)
+    feed.lost(7)
+    feed.forgotten(3)
+    feed.undecodable(Unreadable.BOUNDS, 2)
+
+    found = shown(feed)
+    assert found[of("connected")] == found[of("info", mode="pubsub")] == 1
+    assert found[of("events_total", kind="job")] == 24
+    assert found[of("events_total", kind="worker")] == 2
+    assert found[of("lost_events_total")] == 7
+    assert found[of("forgotten_jobs_total")] == 3
+    assert found[of("undecodable_total", reason="bounds")] == 2
+    assert found[of("last_event_timestamp_seconds")] == 5
+
+
+def test_a_gap_grows_while_it_lasts_and_stands_afterwards() -> None:
+    clock = Clock()
+    feed = state(clock)
+
+    clock.now += 2
+    feed.connected("scan")
+    clock.now += 10
+    assert shown(feed)[of("gap_seconds_total")] == 2
+
+    feed.disconnected(silent_for=4.0)
+    clock.now += 3
+    found = shown(feed)
+    assert found[of("gap_seconds_total")] == 2 + 4 + 3
+    assert found[of("connected")] == found[of("reconnects_total")] == 0
+    assert of("info", mode="scan") not in found
+
+    clock.now += 1
+    feed.connected("tracking")
+    clock.now += 50
+    found = shown(feed)
+    assert found[of("gap_seconds_total")] == 10
+    assert found[of("reconnects_total")] == 1
+
+
+def test_a_mode_that_changes_while_connected_is_no_reconnect() -> None:
+    feed = state(Clock())
+
+    feed.connected("tracking")
+    feed.connected("scan")
+
+    found = shown(feed)
+    assert found[of("reconnects_total")] == 0
+    assert found[of("info", mode="scan")] == 1
+    assert of("info", mode="tracking") not in found
+
+
+def test_to_lose_what_was_lost_already_changes_nothing() -> None:
+    clock = Clock()
+    feed = state(clock)
+    feed.connected("pubsub")
+    feed.disconnected()
+    clock.now += 5
+
+    feed.disconnected(silent_for=100)
+
+    assert shown(feed)[of("gap_seconds_total")] == 5
+
+
+# -- followed by the engine -------------------------------------------------------------------------------------
+
+
+class Script:
+    """A feed that does at each attempt what it is told, and the last thing again."""
+
+    name = "events"
+
+    def __init__(self, *attempts: Follow) -> None:
+        self.attempts = attempts
+        self.begun = 0
+
+    async def follow(self, sink: Sink) -> None:
+        self.begun += 1
+        await self.attempts[min(self.begun, len(self.attempts)) - 1](sink)
+
+
+async def stay(sink: Sink) -> None:
+    sink.connected("pubsub")
+    sink.record([DONE])
+    await asyncio.Event().wait()
+
+
+async def refuse(sink: Sink) -> None:
+    raise BrokerError("NOPERM not for you")
+
+
+async def lose(sink: Sink) -> None:
+    sink.connected("pubsub")
+    raise ConnectionLost("silent", silent_for=60.0)
+
+
+async def crash(sink: Sink) -> None:
+    raise ZeroDivisionError("a fault\nof the feed")
+
+
+async def give_up(sink: Sink) -> None:
+    return None
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feeds, "FIRST_DELAY", 0.001)
+    monkeypatch.setattr(feeds, "LONGEST_DELAY", 0.01)
+
+
+@pytest.fixture
+def follow(monkeypatch: pytest.MonkeyPatch, run: Run) -> Callable[..., Awaitable[tuple[Engine, Script]]]:
+    """Start an engine whose one system has a scripted feed; its counters are shown at once."""
+
+    async def start(*attempts: Follow) -> tuple[Engine, Script]:
+        script = Script(*attempts)
+        toy = system_toy("toy", cannot_observe)
+        toy.feeds = (script,)  # type: ignore[assignment, method-assign]
+        monkeypatch.setitem(SYSTEMS, "toy", toy)
+        return await run(settings()), script
+
+    return start
+
+
+async def cannot_observe() -> object:
+    raise BrokerError("down")
+
+
+def settings(**changes: object) -> Config:
+    plain = config(broker(systems=["toy"]))
+    return Config(plain.brokers, plain.host_collectors, plain.limits, birth_hold=0.0, **changes)  # type: ignore[arg-type]
+
+
+FINISHED = series(
+    "taskqueue_jobs_finished_total", system="toy", broker="main", queue="q", task="t", outcome="succeeded"
+)
+Start = Callable[..., Awaitable[tuple[Engine, Script]]]
+
+
+async def test_what_feeds_count_is_shown_though_the_broker_is_down(follow: Start) -> None:
+    engine, _ = await follow(stay)
+
+    found = await scraped(engine)
+
+    assert found[FINISHED] == found[of("connected")] == 1
+    assert found[series("taskqueue_broker_up", broker="main")] == 0
+
+
+@pytest.mark.parametrize("fault", [refuse, crash, give_up, lose])
+async def test_a_feed_that_fails_is_followed_again(follow: Start, fault: Follow) -> None:
+    engine, script = await follow(fault, fault, fault, stay)
+
+    await until(lambda: script.begun == 4)
+
+    found = await scraped(engine)
+    assert found[of("connected")] == found[FINISHED] == 1
+    assert found[of("reconnects_total")] == (3 if fault is lose else 0)
+
+
+async def test_a_lost_connections_silence_is_part_of_the_gap(follow: Start) -> None:
+    engine, script = await follow(lose, stay)
+
+    await until(lambda: script.begun == 2)
+
+    assert 60 <= (await scraped(engine))[of("gap_seconds_total")] < 70
+
+
+async def test_a_problem_is_logged_once(follow: Start, capsys: pytest.CaptureFixture[str]) -> None:
+    _, script = await follow(refuse)
+
+    await until(lambda: script.begun > 5)
+
+    assert capsys.readouterr().out.count("NOPERM not for you") == 1
+
+
+async def test_a_selection_without_the_system_has_none_of_its_counters(follow: Start) -> None:
+    engine, _ = await follow(stay)
+    await scraped(engine)
+
+    answer = await engine.scrape(5.0, Selection(but=frozenset({"toy"})))
+
+    assert not {metric.name for metric in answer.families} & {"taskqueue_jobs_finished", "taskqueue_feed_connected"}
+
+
+async def test_an_unchanged_broker_keeps_its_feed_and_its_counters(follow: Start) -> None:
+    engine, script = await follow(stay)
+    await until(lambda: script.begun == 1)
+
+    await engine.reload(settings())
+
+    assert (await scraped(engine))[FINISHED] == 1
+    assert script.begun == 1
+
+
+async def test_a_broker_that_is_removed_is_not_followed_any_more(follow: Start) -> None:
+    engine, script = await follow(stay)
+    await until(lambda: script.begun == 1)
+
+    await engine.reload(config())
+
+    assert not any(name.startswith(("taskqueue_jobs", "taskqueue_feed")) for name, _ in await scraped(engine))
