@@ -1,0 +1,75 @@
+"""Names without number: series stay at the cap, totals stay exact, memory stays flat, and no counter ever falls."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable
+
+import psutil
+import pytest
+import redis
+
+from tests.e2e.pushing import NeverFalls, celery_job, feed, finished, publish, raw_events, until_connected
+from tests.servers import RedisServer, StartExporter, series, wait_until
+from tests.systems.celery_frames import channel, envelope, fields
+
+AT_ONCE = {"TASKQUEUE_EXPORTER_BIRTH_HOLD": "0"}
+A_MILLION = 1_000_000
+TASK_QUEUES = 100
+ONE_JOB = [fields("task-received", "@", name="task-@"), fields("task-succeeded", "@", runtime=0.1)]
+
+
+@pytest.mark.slow
+def test_a_million_task_names(redis_server: RedisServer, start_exporter: StartExporter) -> None:
+    config = f"brokers: [{{name: default, url: '{redis_server.url()}'}}]\nlimits: {{task_queues: {TASK_QUEUES}}}"
+    exporter = start_exporter(config=config, env=AT_ONCE)
+    until_connected(exporter)
+    client = redis_server.client()
+    process = psutil.Process(exporter.pid)
+
+    # the tables fill up to their bounds first
+    send(client, range(A_MILLION // 2))
+    wait_until(lambda: finished(exporter.metrics(), "celery") == A_MILLION // 2, 120)
+    half = process.memory_info().rss
+    send(client, range(A_MILLION // 2, A_MILLION))
+    wait_until(lambda: finished(exporter.metrics(), "celery") == A_MILLION, 120)
+
+    metrics = exporter.metrics()
+    tasks = {dict(labels)["task"] for name, labels in metrics if name == "taskqueue_jobs_finished_total"}
+    assert len(tasks) == TASK_QUEUES + 1
+    assert metrics[series("taskqueue_exporter_series_folded_total", label="task")] >= A_MILLION - TASK_QUEUES
+    assert metrics[series("taskqueue_exporter_series")] < 60 * TASK_QUEUES
+    assert process.memory_info().rss - half < 20e6
+    assert feed(metrics, "lost_events_total", "celery") == feed(metrics, "reconnects_total", "celery") == 0
+
+
+def send(client: redis.Redis, numbers: Iterable[int]) -> None:
+    """Publishes a job of a task of its own for each number."""
+    pipeline = client.pipeline(transaction=False)
+    for body in raw_events(ONE_JOB, map(str, numbers)):
+        pipeline.publish(channel("task-multi"), envelope(base64.b64encode(body).decode()))
+        if len(pipeline) >= 500:
+            pipeline.execute()
+    pipeline.execute()
+
+
+@pytest.mark.slow
+def test_workers_that_come_and_go_take_no_counter_along(
+    redis_server: RedisServer, start_exporter: StartExporter
+) -> None:
+    exporter = start_exporter(redis_url=redis_server.url(), env=AT_ONCE)
+    until_connected(exporter)
+    client = redis_server.client()
+    watch = NeverFalls(exporter)
+
+    for number in range(1000):
+        worker = f"celery@pod-{number % 500}"
+        kind = ("worker-online", "worker-offline")[number // 500]
+        beat = fields("worker-heartbeat", worker=worker, freq=2.0, active=1, processed=1, sw_ver="5.6.3")
+        publish(client, [fields(kind, worker=worker, freq=2.0), *([beat] if number < 500 else [])])
+        publish(client, celery_job(f"job-{number}", f"task-{number % 7}", worker=worker))
+        watch.scrape()
+
+    wait_until(lambda: finished(watch.scrape(), "celery") == 1000)
+    workers = {dict(labels)["worker"] for name, labels in watch.scrape() if name == "taskqueue_worker_up"}
+    assert len(workers) < 500, "those that said goodbye are gone"
