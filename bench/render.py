@@ -1,10 +1,12 @@
-"""100,000 series: our renderer beside prometheus_client's, in one run; and how long the event loop waits meanwhile."""
+"""100,000 series: our renderer beside prometheus_client's, in one run; and how long the event loop waits while a full
+ledger is rendered, its samples made on the way."""
 
 from __future__ import annotations
 
 import asyncio
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -15,8 +17,14 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from exporter.exposition import OPENMETRICS, TEXT, Format, Renderer, expose
+from exporter.ledger import Ledger
+from exporter.model import Enqueued, Finished, Outcome, Started
+from exporter.safe.limits import Limits
+from exporter.systems import SYSTEMS
 
 SERIES = 100_000
+LEDGER_TASKS = Limits().task_queues
+CELERY_OUTCOMES = SYSTEMS["celery"].outcomes
 RUNS = 7
 _BOUNDS = ("0.1", "0.5", "1.0", "2.0", "5.0", "10.0", "30.0", "60.0", "120.0", "300.0", "900.0", "3600.0", "+Inf")
 
@@ -51,7 +59,19 @@ def main() -> None:
     registry.register(workload)
     for form, reference in ((TEXT, generate_latest), (OPENMETRICS, generate_openmetrics)):
         _compare(form, workload, partial(reference, registry))
-    uvloop.run(_loop_lag(workload))
+    print(f"a ledger at its caps, {LEDGER_TASKS} pairs of queue and task:")
+    uvloop.run(_loop_lag(_full_ledger()))
+
+
+def _full_ledger() -> Ledger:
+    """Every pair that the default limits allow, with a failure each."""
+    ledger = Ledger("celery", "main", CELERY_OUTCOMES, Limits(), Counter())
+    for number in range(LEDGER_TASKS):
+        labels = _labels(number)
+        where = (labels["queue"], labels["task"], str(number), time.time())
+        ledger.record([Enqueued(*where), Started(*where, wait=0.5)])
+        ledger.record([Finished(*where, Outcome.FAILED, run=1.5, exception="ValueError")])
+    return ledger
 
 
 def _compare(form: Format, workload: Workload, reference: Callable[[], bytes]) -> None:
@@ -66,21 +86,24 @@ def _compare(form: Format, workload: Workload, reference: Callable[[], bytes]) -
     )
 
 
-async def _loop_lag(workload: Workload) -> None:
+async def _loop_lag(ledger: Ledger) -> None:
     for form in (TEXT, OPENMETRICS):
         renderer = Renderer()
-        lags = [await _lag_during(workload, renderer, form) for _ in range(RUNS + 1)]
+        took = [await _lag_during(ledger, renderer, form) for _ in range(RUNS + 1)]
+        lags = [lag for lag, _ in took]
         print(
-            f"{form.media_type:30} longest wait of the event loop, gzip included: "
-            f"median {statistics.median(lags[1:]) * 1e3:.1f} ms, worst {max(lags[1:]) * 1e3:.1f} ms, "
+            f"{form.media_type:30} {sum(len(metric.samples) for metric in ledger.families())} series in "
+            f"{statistics.median(whole for _, whole in took[1:]) * 1e3:.0f} ms; longest wait of the event loop, gzip "
+            f"included: median {statistics.median(lags[1:]) * 1e3:.1f} ms, worst {max(lags[1:]) * 1e3:.1f} ms, "
             f"cold {lags[0] * 1e3:.1f} ms"
         )
 
 
-async def _lag_during(workload: Workload, renderer: Renderer, form: Format) -> float:
-    """The longest time between two turns of a coroutine that wants every turn, while one answer is made."""
+async def _lag_during(ledger: Ledger, renderer: Renderer, form: Format) -> tuple[float, float]:
+    """The longest time between two turns of a coroutine that wants every turn, while one answer is made; and how long
+    that takes."""
     worst = 0.0
-    last = time.perf_counter()
+    began = last = time.perf_counter()
 
     async def tick() -> None:
         nonlocal worst, last
@@ -91,10 +114,10 @@ async def _lag_during(workload: Workload, renderer: Renderer, form: Format) -> f
 
     ticker = asyncio.create_task(tick())
     await asyncio.sleep(0)
-    await expose(workload.collect(), renderer, form, gzip=True)
+    await expose(ledger.families(), renderer, form, gzip=True)
     await asyncio.sleep(0)
     ticker.cancel()
-    return worst
+    return worst, time.perf_counter() - began
 
 
 def _timed(function: Callable[[], bytes]) -> float:
