@@ -54,7 +54,8 @@ class FeedState:
         self._monotonic = monotonic
         self._connections = 0
         self._gap = 0.0
-        self._blind_since = monotonic()
+        self._began = monotonic()
+        self._blind_since: float | None = None
         self._events = Counter(dict.fromkeys(KINDS, 0))
         self._unreadable = Counter(dict.fromkeys(Unreadable, 0))
         self._lost = 0
@@ -68,7 +69,7 @@ class FeedState:
 
     def connected(self, mode: str) -> None:
         if self.mode is None:
-            self._gap += self._monotonic() - self._blind_since
+            self._gap, self._blind_since = self._gap_so_far(), None
             self._connections += 1
         self.mode = mode
 
@@ -88,14 +89,18 @@ class FeedState:
     # -- of the supervisor --------------------------------------------------------------------------------------
 
     def disconnected(self, silent_for: float = 0.0) -> None:
-        """Nothing is seen any more, since `silent_for` seconds ago."""
+        """Nothing is seen any more, since `silent_for` seconds ago; where nothing ever was, since we began."""
         if self.mode is not None:
-            self.mode = None
             self._blind_since = self._monotonic() - silent_for
+        elif self._blind_since is None:
+            self._blind_since = self._began
+        self.mode = None
+
+    def _gap_so_far(self) -> float:
+        return self._gap if self._blind_since is None else self._gap + self._monotonic() - self._blind_since
 
     def families(self) -> list[Metric]:
         """What the feed tells about itself."""
-        gap = self._gap if self.mode is not None else self._gap + self._monotonic() - self._blind_since
         labels = self._labels
         modes = [] if self.mode is None else [((*labels, self.mode), 1)]
         last = [] if self._last_event is None else [(labels, self._last_event)]
@@ -104,7 +109,7 @@ class FeedState:
             c.FEED_INFO.metric(modes),
             c.FEED_EVENTS.metric(((*labels, kind), number) for kind, number in self._events.items()),
             c.FEED_LOST.metric([(labels, self._lost)]),
-            c.FEED_GAP.metric([(labels, gap)]),
+            c.FEED_GAP.metric([(labels, self._gap_so_far())]),
             c.FEED_RECONNECTS.metric([(labels, max(0, self._connections - 1))]),
             c.FEED_UNDECODABLE.metric(((*labels, reason), number) for reason, number in self._unreadable.items()),
             c.FEED_FORGOTTEN.metric([(labels, self._forgotten)]),

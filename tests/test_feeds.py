@@ -89,15 +89,14 @@ def test_a_gap_grows_while_it_lasts_and_stands_afterwards() -> None:
     clock = Clock()
     feed = state(clock)
 
-    clock.now += 2
     feed.connected("scan")
     clock.now += 10
-    assert shown(feed)[of("gap_seconds_total")] == 2
+    assert shown(feed)[of("gap_seconds_total")] == 0
 
     feed.disconnected(silent_for=4.0)
     clock.now += 3
     found = shown(feed)
-    assert found[of("gap_seconds_total")] == 2 + 4 + 3
+    assert found[of("gap_seconds_total")] == 4 + 3
     assert found[of("connected")] == found[of("reconnects_total")] == 0
     assert of("info", mode="scan") not in found
 
@@ -105,8 +104,24 @@ def test_a_gap_grows_while_it_lasts_and_stands_afterwards() -> None:
     feed.connected("tracking")
     clock.now += 50
     found = shown(feed)
-    assert found[of("gap_seconds_total")] == 10
+    assert found[of("gap_seconds_total")] == 4 + 3 + 1
     assert found[of("reconnects_total")] == 1
+
+
+def test_a_feed_that_was_never_connected_is_blind_since_it_began() -> None:
+    clock = Clock()
+    feed = state(clock)
+
+    clock.now += 2
+    assert shown(feed)[of("gap_seconds_total")] == 0, "the first attempt is under way"
+    feed.disconnected()
+    assert shown(feed)[of("gap_seconds_total")] == 2
+    clock.now += 3
+    feed.connected("pubsub")
+
+    found = shown(feed)
+    assert found[of("gap_seconds_total")] == 2 + 3
+    assert found[of("reconnects_total")] == 0
 
 
 def test_a_mode_that_changes_while_connected_is_no_reconnect() -> None:

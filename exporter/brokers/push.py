@@ -196,7 +196,7 @@ class PushConnection(asyncio.BufferedProtocol):
         self._backlog.put(self._buffer[:nbytes])
         while self._backlog.size > self._limit and self._drop_one():
             pass
-        self._turn.wake(self)
+        self._turn.wake(self, flooded=nbytes == _RECEIVE_BYTES)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._fail(f"connection lost: {exc}" if exc else "connection closed by the server")

@@ -32,11 +32,16 @@ class Turn:
         self._waiting: OrderedDict[Member, None] = OrderedDict()  # an ordered set: who is woken twice has one place
         self._scheduled = False
         self._draining = False
+        self._flooded = False
 
-    def wake(self, member: Member) -> None:
-        """`member` has something to do. It stays in the round until a step of it returns False."""
+    def wake(self, member: Member, *, flooded: bool = False) -> None:
+        """`member` has something to do. It stays in the round until a step of it returns False.
+
+        `flooded` where more stands in its socket than could be read: then that is read before anything is decoded.
+        """
         self._waiting[member] = None
         self._draining = True
+        self._flooded = self._flooded or flooded
         if not self._scheduled:
             self._schedule()
 
@@ -50,14 +55,19 @@ class Turn:
 
     def _slice(self) -> None:
         waiting = self._waiting
-        end = self._clock() + (DRAINING_SECONDS if self._draining else SLICE_SECONDS)
-        self._scheduled = self._draining = False
+        end = self._clock() + self._slice_seconds()
+        self._scheduled = self._draining = self._flooded = False
         try:
             while waiting and self._clock() < end:
                 self._step(next(iter(waiting)))
         finally:  # should a step raise all the same, then the others still get theirs
             if waiting and not self._scheduled:
                 self._schedule()
+
+    def _slice_seconds(self) -> float:
+        if self._flooded:
+            return 0.0
+        return DRAINING_SECONDS if self._draining else SLICE_SECONDS
 
     def _step(self, member: Member) -> None:
         self._waiting.move_to_end(member)

@@ -80,10 +80,11 @@ class Runner:
         """Starts each stage; the order matters, for they stop in reverse: workload, workers, exporter, Redis."""
         (server,) = self._supervisor.start(roles.redis_role(redis, redis_port))
         await self._until_answers(server, lambda: answers(redis_port))
+        # The exporter before the first job: it cannot tell the queue of one whose enqueueing it did not see.
         (exporter,) = self._supervisor.start(roles.exporter_role(self._port))
+        await self._until_answers(exporter, self._exporter_answers)
         self._supervisor.start(*roles.worker_roles())
         self._supervisor.start(roles.workload_role())
-        await self._until_answers(exporter, self._exporter_answers)
 
     async def _until_answers(self, child: Child, answers: Callable[[], Awaitable[bool]]) -> None:
         deadline = time.monotonic() + START_DEADLINE

@@ -1,0 +1,321 @@
+"""What really happened to jobs, by their own record, and how an exporter's answer differs from it.
+
+Enqueuers and the functions that run append lines to one file; nothing in it comes from the exporter, nor from what it
+reads. From the lines follow the numbers that the exporter must show: exactly for counts, within `SUMS_AGREE` for sums
+of seconds, as a function starts its clock a little later than its worker does and stops it a little earlier.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from tests.e2e.reading import Metrics
+from tests.servers import Exporter, Series, wait_until
+
+RECORD = "E2E_TRUTH_RECORD"
+"""The environment variable that names the file."""
+SHOWN_AT_ONCE = {"TASKQUEUE_EXPORTER_BIRTH_HOLD": "0"}
+"""The environment of an exporter that holds no new series back."""
+SUMS_AGREE = 0.05
+SUMS_NEVER_DIFFER = 0.1
+"""Seconds below which a difference of sums says nothing, as with one or two jobs."""
+LATER_SCRAPES = 6
+FEEDS_AT_REST = ("lost_events", "gap_seconds", "reconnects", "undecodable", "forgotten_jobs")
+"""Families `taskqueue_feed_<name>_total` that stand still as long as nothing is cut."""
+UNKNOWN = "__unknown__"
+
+
+# -- the record -------------------------------------------------------------------------------------------------
+
+
+class Enqueued(msgspec.Struct, tag=True, frozen=True, gc=False):
+    """An enqueuer gave a job away, to be run from `due` on. `fate` is how it must end where no function can tell:
+    an outcome, for a failure with its exception (`failed/MaxTriesExceeded`)."""
+
+    job: str
+    task: str
+    queue: str
+    at: float
+    due: float
+    fate: str | None = None
+
+
+class Started(msgspec.Struct, tag=True, frozen=True, gc=False):
+    """A function began to run."""
+
+    job: str
+    at: float
+
+
+class Ended(msgspec.Struct, tag=True, frozen=True, gc=False):
+    """It ended: `retried`, or with an outcome as in `Enqueued.fate`."""
+
+    job: str
+    at: float
+    how: str
+
+
+Line = Enqueued | Started | Ended
+_decode = msgspec.json.Decoder(Line).decode
+
+
+class Recorder:
+    """Appends lines to a file that many processes write to: each line is one write at the file's end."""
+
+    def __init__(self, path: Path | str) -> None:
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+
+    def enqueued(
+        self, job: str, task: str, queue: str, *, delay: float = 0.0, fate: str | None = None, at: float | None = None
+    ) -> None:
+        """`delay` is what the enqueuer asked for; `at` is now unless it was another moment."""
+        moment = time.time() if at is None else at
+        self._write(Enqueued(job, task, queue, moment, moment + delay, fate))
+
+    def started(self, job: str) -> None:
+        self._write(Started(job, time.time()))
+
+    def ended(self, job: str, how: str) -> None:
+        self._write(Ended(job, time.time(), how))
+
+    def _write(self, line: Line) -> None:
+        os.write(self._descriptor, msgspec.json.encode(line) + b"\n")
+
+
+def recorder() -> Recorder:
+    """The recorder of a worker process; without a file to write to, what it records goes nowhere."""
+    return Recorder(os.environ.get(RECORD, os.devnull))
+
+
+@dataclass(slots=True)
+class Job:
+    """One job's life as recorded."""
+
+    enqueued: Enqueued
+    starts: list[float] = field(default_factory=list)
+    ends: list[Ended] = field(default_factory=list)
+
+    @property
+    def retried(self) -> int:
+        """Attempts that ended in a retry."""
+        return sum(end.how == "retried" for end in self.ends)
+
+    @property
+    def final(self) -> Ended | None:
+        """How its last attempt ended, if a function could tell."""
+        return self.ends[-1] if self.ends and self.ends[-1].how != "retried" else None
+
+    @property
+    def how(self) -> str | None:
+        """How it ended at last, or must end; None while that is open."""
+        return self.final.how if self.final is not None else self.enqueued.fate
+
+    @property
+    def run(self) -> float | None:
+        """How long its last attempt ran, if that was its end."""
+        return self.final.at - self.starts[-1] if self.final is not None and self.starts else None
+
+    @property
+    def wait(self) -> float | None:
+        """From due to its first start."""
+        return self.starts[0] - self.enqueued.due if self.starts else None
+
+
+def read(record: Path) -> dict[str, Job]:
+    """Every job of a record, by its id."""
+    lines = [_decode(line) for line in record.read_bytes().splitlines()]
+    # Enqueuers write before they enqueue. The attempts of a job may run in several processes, their lines out of turn.
+    jobs = {line.job: Job(line) for line in lines if isinstance(line, Enqueued)}
+    for line in sorted((line for line in lines if not isinstance(line, Enqueued)), key=lambda line: line.at):
+        if isinstance(line, Started):
+            jobs[line.job].starts.append(line.at)
+        else:
+            jobs[line.job].ends.append(line)
+    return jobs
+
+
+def unended(record: Path) -> list[str]:
+    """The jobs whose record is not complete yet."""
+    return [job_id for job_id, job in read(record).items() if job.how is None or len(job.starts) > len(job.ends)]
+
+
+# -- what follows from it ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the design says can be known of a system's jobs."""
+
+    system: str
+    sees_all: bool  # what is enqueued and started is seen when it happens
+    waits: Callable[[Job], bool]  # of a job that started
+    task: Callable[[Job], str] = lambda job: job.enqueued.task
+
+
+def _named(job: Job) -> str:
+    """arq writes `<unknown>` into the result of a job that expired: its definition, with the name, is gone."""
+    return UNKNOWN if job.how == "expired" else job.enqueued.task
+
+
+ARQ = Rules("arq", sees_all=False, waits=lambda job: len(job.starts) == 1, task=_named)
+"""Without a hook: what a result holds. It holds the last start, so the wait of a job with one attempt only."""
+CELERY = Rules("celery", sees_all=True, waits=lambda _: True)
+
+
+@dataclass(slots=True)
+class Expected:
+    """The numbers that follow from a record; counts by family without prefix and by labels."""
+
+    counts: dict[str, Counter[frozenset[tuple[str, str]]]]
+    sums: dict[str, Counter[frozenset[tuple[str, str]]]]
+
+    @property
+    def finished(self) -> int:
+        """Jobs that ended, all tasks and outcomes together."""
+        return sum(self.counts["jobs_finished_total"].values())
+
+
+COUNTS = (
+    *("jobs_enqueued_total", "jobs_started_total", "jobs_retried_total", "jobs_finished_total"),
+    *("job_exceptions_total", "job_wait_seconds_count", "job_run_seconds_count"),
+)
+SUMS = ("job_wait_seconds_sum", "job_run_seconds_sum")
+
+
+def expect(jobs: Iterable[Job], rules: Rules) -> Expected:
+    """What an exporter must show that watched the whole life of these jobs."""
+    expected = Expected(
+        counts={name: Counter() for name in COUNTS},
+        sums={name: Counter() for name in SUMS},
+    )
+    for job in jobs:
+        _expect_one(expected, job, rules)
+    return expected
+
+
+def _expect_one(expected: Expected, job: Job, rules: Rules) -> None:
+    assert job.how is not None, f"the record of {job.enqueued} has no end"
+    where = {"queue": job.enqueued.queue, "task": rules.task(job)}
+    outcome, _, exception = job.how.partition("/")
+
+    def count(name: str, number: int = 1, **more: str) -> None:
+        if number:
+            expected.counts[name][frozenset({**where, **more}.items())] += number
+
+    def observe(name: str, seconds: float | None) -> None:
+        if seconds is not None:
+            count(f"{name}_count")
+            expected.sums[f"{name}_sum"][frozenset(where.items())] += seconds  # type: ignore[assignment]
+
+    count("jobs_finished_total", outcome=outcome)
+    count("jobs_retried_total", job.retried)
+    if exception:
+        count("job_exceptions_total", exception=exception)
+    observe("job_run_seconds", job.run)
+    observe("job_wait_seconds", job.wait if rules.waits(job) else None)
+    if rules.sees_all:
+        count("jobs_enqueued_total")
+        count("jobs_started_total", len(job.starts))
+
+
+# -- what an exporter says --------------------------------------------------------------------------------------
+
+
+def differences(
+    expected: Expected, metrics: Metrics, system: str, broker: str = "default", sums: Collection[str] = SUMS
+) -> list[str]:
+    """One line for each series that is not as expected, wherever it is missing or too much. Empty if all agree.
+    Of sums of seconds, only those named are compared."""
+    shown = _shown(metrics, system, broker)
+    found = []
+    for name, counts in expected.counts.items():
+        for labels in counts.keys() | shown[name].keys():
+            want, have = counts[labels], shown[name].get(labels, 0)
+            if want != have:
+                found.append(f"{_text(name, labels)} is {have:g}, expected {want} ({have - want:+g})")
+    for name in sums:
+        for labels in expected.sums[name].keys() | shown[name].keys():
+            seconds, have = float(expected.sums[name][labels]), shown[name].get(labels, 0)
+            if abs(have - seconds) > max(SUMS_AGREE * seconds, SUMS_NEVER_DIFFER):
+                found.append(f"{_text(name, labels)} is {have:.3f} s, the jobs' own clocks say {seconds:.3f} s")
+    return sorted(found)
+
+
+def _shown(metrics: Metrics, system: str, broker: str) -> dict[str, dict[frozenset[tuple[str, str]], float]]:
+    """The job families of one system, without prefix and common labels."""
+    common = {("system", system), ("broker", broker)}
+    shown: dict[str, dict[frozenset[tuple[str, str]], float]] = defaultdict(dict)
+    for (name, labels), value in metrics.items():
+        if common <= labels:
+            shown[name.removeprefix("taskqueue_")][labels - common] = value
+    return shown
+
+
+def _text(name: str, labels: frozenset[tuple[str, str]]) -> str:
+    return f"{name}{{{', '.join(f'{label}={value!r}' for label, value in sorted(labels))}}}"
+
+
+def feed_troubles(metrics: Metrics) -> dict[Series, float]:
+    """What feeds say of losses, gaps, reconnects and the like, where it is not 0."""
+    names = {f"taskqueue_feed_{name}_total" for name in FEEDS_AT_REST}
+    return {key: value for key, value in metrics.items() if key[0] in names and value}
+
+
+def total(metrics: Metrics, name: str, **labels: str) -> float:
+    """The sum of a family's series that have these labels."""
+    wanted = set(labels.items())
+    return sum(value for (family, found), value in metrics.items() if family == name and wanted <= found)
+
+
+def connected(metrics: Metrics, feed: str) -> bool:
+    """Whether every feed of this name is connected, and there is one."""
+    states = [
+        value
+        for (name, labels), value in metrics.items()
+        if name == "taskqueue_feed_connected" and ("feed", feed) in labels
+    ]
+    return bool(states) and all(states)
+
+
+class Watched:
+    """An exporter, its feeds connected, beside the record of what it watches."""
+
+    def __init__(self, exporter: Exporter, record: Path, rules: Rules, sums: Collection[str] = SUMS) -> None:
+        self.exporter, self.record, self._rules, self._sums = exporter, record, rules, sums
+        self._troubles = feed_troubles(exporter.metrics())
+
+    def assert_tells_the_truth(self, deadline: float = 60.0) -> None:
+        """Wait for the jobs to end, and for the exporter to have counted them; then nothing may differ, nor may any
+        feed know of a gap or a loss."""
+        _wait_for_none(lambda: unended(self.record), "jobs have not ended", deadline)
+        expected = expect(read(self.record).values(), self._rules)
+        _wait_for_none(lambda: self._differences(expected), "series differ from the truth", deadline)
+        # What agreed once still agrees a few scrapes later: nothing is counted late or twice.
+        scrapes = iter(range(LATER_SCRAPES))
+        wait_until(lambda: self._differences(expected) or next(scrapes, None) is None, interval=0.5)
+        assert not self._differences(expected)
+        assert feed_troubles(self.exporter.metrics()) == self._troubles
+
+    def _differences(self, expected: Expected) -> list[str]:
+        return differences(expected, self.exporter.metrics(), self._rules.system, sums=self._sums)
+
+
+def _wait_for_none(left: Callable[[], list[str]], what: str, deadline: float) -> None:
+    """Until nothing is left; AssertionError with what is left at the deadline."""
+    found: list[str] = []
+
+    def none_left() -> bool:
+        found[:] = left()
+        return not found
+
+    try:
+        wait_until(none_left, deadline, interval=0.5)
+    except AssertionError:
+        raise AssertionError(f"{len(found)} {what}:\n" + "\n".join(found[:60])) from None

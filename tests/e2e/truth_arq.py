@@ -1,0 +1,187 @@
+"""An ARQ application whose jobs record what happens to them, for two workers with a queue each.
+
+A job's plan is a list of acts, one for each attempt; the last one stands for all further attempts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from itertools import islice
+from typing import Any, ClassVar
+from uuid import uuid4
+
+from arq import ArqRedis, Retry, create_pool, func
+from arq.connections import RedisSettings
+from arq.constants import abort_jobs_ss
+
+from tests.e2e.apps import WORKER_URL
+from tests.e2e.truth import Recorder, recorder
+
+QUEUES = ("arq:queue", "arq:letters")
+FUNCTIONS = ("deliver", "charge", "synchronize", "render")
+STRANGER = "nobody_knows"
+"""A function that no worker has."""
+RUN = 0.2
+"""How long an attempt runs on average. They differ, so that a worker does not start all its jobs in one turn of its
+loop: what waits there for its turn runs by the worker's clock, but not by the job's own."""
+SURELY_RAN = 1.0
+"""Only after this time arq's result of an aborted job shows that it ran, and was not aborted before it could start."""
+TIMEOUT = 2.5
+MAX_TRIES = 3
+SLOTS = 25
+AT_ONCE = 50
+
+_record = recorder()
+
+
+class Refused(Exception):
+    """An exception of the application's own."""
+
+
+# Made anew each time: an exception that is raised again drags its old tracebacks along.
+FAILURES: dict[str, Callable[[], Exception]] = {
+    "ValueError": lambda: ValueError("no such address"),
+    "KeyError": lambda: KeyError("amount"),
+    "Refused": lambda: Refused("by the bank", 402),
+}
+
+
+async def perform(ctx: dict[str, Any], plan: list[str]) -> str:
+    """One attempt: does what its plan says."""
+    job_id, act = ctx["job_id"], plan[min(ctx["job_try"], len(plan)) - 1]
+    _record.started(job_id)
+    try:
+        await asyncio.sleep(RUN * (0.5 + int(job_id[:4], 16) / 0xFFFF))
+        await _act(act, ctx)
+    except Retry:
+        _record.ended(job_id, "retried")
+        raise
+    except asyncio.CancelledError:
+        _record.ended(job_id, "aborted" if act == "abort" else "failed/TimeoutError")
+        raise
+    except Exception as error:
+        _record.ended(job_id, f"failed/{type(error).__name__}")
+        raise
+    _record.ended(job_id, "succeeded")
+    return f"done as planned: {act}"
+
+
+async def _act(act: str, ctx: dict[str, Any]) -> None:
+    name, _, detail = act.partition(" ")
+    if name == "fail":
+        raise FAILURES[detail]()
+    if name == "retry":
+        raise Retry(defer=float(detail) if detail else None)
+    if name == "abort":
+        await asyncio.sleep(SURELY_RAN)
+        await _abort(ctx["redis"], ctx["job_id"])
+    if name in ("abort", "hang"):
+        await asyncio.sleep(60)
+
+
+async def _abort(pool: ArqRedis, job_id: str) -> None:
+    """Asks for an abort as `Job.abort` does, which would wait for it."""
+    await pool.zadd(abort_jobs_ss, {job_id: int(time.time() * 1000)})
+
+
+_functions = [func(perform, name=name, max_tries=MAX_TRIES) for name in FUNCTIONS]
+
+
+class FirstWorker:
+    redis_settings = RedisSettings.from_dsn(os.environ.get(WORKER_URL, "redis://"))
+    functions: ClassVar[list[Any]] = _functions
+    queue_name = QUEUES[0]
+    job_timeout = TIMEOUT
+    max_jobs = SLOTS
+    poll_delay = 0.05
+    allow_abort_jobs = True
+
+
+class SecondWorker:
+    """The same beside the other queue. (arq reads no inherited settings.)"""
+
+    redis_settings = FirstWorker.redis_settings
+    functions: ClassVar[list[Any]] = _functions
+    queue_name = QUEUES[1]
+    job_timeout = TIMEOUT
+    max_jobs = SLOTS
+    poll_delay = 0.05
+    allow_abort_jobs = True
+
+
+WORKERS = (("arq", "tests.e2e.truth_arq.FirstWorker"), ("arq", "tests.e2e.truth_arq.SecondWorker"))
+
+
+# -- enqueuing --------------------------------------------------------------------------------------------------
+
+Enqueue = Callable[[ArqRedis, Recorder, str, str], Awaitable[object]]
+
+
+def planned(
+    *plan: str, fate: str | None = None, delay: float = 0.0, expires: float | None = None, job_id: str | None = None
+) -> Enqueue:
+    """A job that does as planned, or meets its fate."""
+
+    async def enqueue(pool: ArqRedis, record: Recorder, task: str, queue: str) -> None:
+        job_id = uuid4().hex
+        record.enqueued(job_id, task, queue, delay=delay, fate=fate)
+        options: dict[str, Any] = {
+            "_job_id": job_id,
+            "_queue_name": queue,
+            "_defer_by": delay or None,
+            "_expires": expires,
+        }
+        assert await pool.enqueue_job(task, list(plan), **options) is not None
+
+    return enqueue
+
+
+async def _aborted_early(pool: ArqRedis, record: Recorder, task: str, queue: str) -> None:
+    """Its worker is asked for the abort before it can start."""
+    job_id = uuid4().hex
+    await _abort(pool, job_id)
+    await planned("never runs", fate="aborted", job_id=job_id)(pool, record, task, queue)
+
+
+async def _unknown(pool: ArqRedis, record: Recorder, task: str, queue: str) -> None:
+    await planned("never runs", fate="not_found")(pool, record, STRANGER, queue)
+
+
+KINDS: tuple[Enqueue, ...] = (
+    *[planned("succeed")] * 7,
+    planned("fail ValueError"),
+    planned("fail KeyError"),
+    planned("fail Refused"),
+    planned("retry", "succeed"),
+    planned("retry 0.2", "retry", "fail ValueError"),
+    planned("hang"),
+    planned("abort"),
+    _aborted_early,
+    planned("succeed", delay=1.5),
+    planned("succeed", delay=3.0),
+    planned("never runs", delay=0.5, expires=0.2, fate="expired"),
+    _unknown,
+    planned("retry", fate="failed/MaxTriesExceeded"),
+)
+"""What becomes of twenty jobs."""
+
+
+async def enqueue(url: str, record: Recorder, count: int) -> None:
+    """Enqueue `count` jobs: each kind with each function into each queue, in turn."""
+    pool = await create_pool(RedisSettings.from_dsn(url))
+    try:
+        jobs = _jobs(pool, record, count)
+        while batch := list(islice(jobs, AT_ONCE)):
+            await asyncio.gather(*batch)
+    finally:
+        await pool.aclose()
+
+
+def _jobs(pool: ArqRedis, record: Recorder, count: int) -> Iterator[Awaitable[object]]:
+    for number in range(count):
+        round_number, kind = divmod(number, len(KINDS))
+        function, queue = round_number % len(FUNCTIONS), round_number // len(FUNCTIONS) % len(QUEUES)
+        yield KINDS[kind](pool, record, FUNCTIONS[function], QUEUES[queue])
