@@ -105,7 +105,7 @@ def test_it_shows_every_queue_and_ends_by_itself(start: Callable[..., Demo]) -> 
     assert demo.scratch() == []
     rows = {
         (system, queue): numbers.split()
-        for system, queue, numbers in re.findall(r"^(arq|celery) +(\S+)((?: +\S+){5})$", demo.output(), re.MULTILINE)
+        for system, queue, numbers in re.findall(r"^(arq|celery) +(\S+)((?: +\S+){7})$", demo.output(), re.MULTILINE)
     }
     for queue in ("arq:queue", "arq:reports", "arq:archive"):
         assert ("arq", queue) in rows
@@ -114,6 +114,11 @@ def test_it_shows_every_queue_and_ends_by_itself(start: Callable[..., Demo]) -> 
     assert rows["celery", "archive"][-1] == "0", "no worker consumes it"
     assert rows["celery", "default"][-1] == "2"
     assert int(rows["arq", "arq:archive"][0]) > 0
+    for system, queue in (("arq", "arq:queue"), ("celery", "default")):
+        done, failed = rows[system, queue][4:6]
+        assert int(done) > 0
+        assert int(failed) > 0
+    assert "__unknown__" not in demo.output(), "the exporter saw every job enqueued"
     assert set(re.findall(r"^  (\S+) +pid ", demo.output(), re.MULTILINE)) == CHILDREN
 
 
@@ -144,7 +149,7 @@ def test_a_demo_killed_outright_leaves_no_process(start: Callable[..., Demo]) ->
 
 def test_a_child_that_dies_is_named_and_ends_the_demo(start: Callable[..., Demo]) -> None:
     demo = start()
-    demo.shows(r"^after 0 s")
+    demo.shows(r"^arq +arq:reports +\S+ +\S+ +[1-9]")  # it has said what it is, and works
     family, worker = demo.family(), demo.pid("arq-2")
 
     os.kill(worker, signal.SIGKILL)
