@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from asyncio import sleep
 from collections import Counter
 from collections.abc import Callable, Collection
 from typing import Final
@@ -23,6 +24,10 @@ FIRST_DELAY: Final = 0.1
 LONGEST_DELAY: Final = 5.0
 """Seconds between two attempts to connect, doubled each time from the first; the real ones are up to half shorter, so
 that many exporters do not come back to a broker at the same moment."""
+
+STABLE_AFTER: Final = 30.0
+"""Seconds for which a connection must have held before the next loss is the first again: a server that ends each one
+at once must neither be hammered nor fill the log."""
 
 KINDS: Final = ("job", "worker")
 
@@ -53,6 +58,7 @@ class FeedState:
         self._clock = clock
         self._monotonic = monotonic
         self._connections = 0
+        self._connected_at = 0.0
         self._gap = 0.0
         self._began = monotonic()
         self._blind_since: float | None = None
@@ -71,7 +77,13 @@ class FeedState:
         if self.mode is None:
             self._gap, self._blind_since = self._gap_so_far(), None
             self._connections += 1
+            self._connected_at = self._monotonic()
         self.mode = mode
+
+    @property
+    def stable(self) -> bool:
+        """Whether the feed has been connected for a good while."""
+        return self.mode is not None and self._monotonic() - self._connected_at > STABLE_AFTER
 
     def received(self, kind: str, n: int) -> None:
         self._events[kind] += n
@@ -88,10 +100,10 @@ class FeedState:
 
     # -- of the supervisor --------------------------------------------------------------------------------------
 
-    def disconnected(self, silent_for: float = 0.0) -> None:
-        """Nothing is seen any more, since `silent_for` seconds ago; where nothing ever was, since we began."""
+    def disconnected(self, since: float | None = None) -> None:
+        """Nothing is seen any more, `since` then (None: now); where nothing ever was, since we began."""
         if self.mode is not None:
-            self._blind_since = self._monotonic() - silent_for
+            self._blind_since = self._monotonic() if since is None else max(since, self._connected_at)
         elif self._blind_since is None:
             self._blind_since = self._began
         self.mode = None
@@ -141,29 +153,29 @@ class Follower:
     async def _follow_for_ever(self) -> None:
         delay = FIRST_DELAY
         while True:
-            problem, silent_for = await self._follow()
-            if self.state.mode is not None:  # it was connected in between: what there was before is over
+            problem, since = await self._follow()
+            if self.state.stable:  # what there was before is over
                 delay, self._last_problem = FIRST_DELAY, None
-            self.state.disconnected(silent_for)
+            self.state.disconnected(since)
             self._note(problem)
-            await asyncio.sleep(delay * random.uniform(0.5, 1))  # noqa: S311  no secret
+            await sleep(delay * random.uniform(0.5, 1))  # noqa: S311  no secret
             delay = min(2 * delay, LONGEST_DELAY)
 
-    async def _follow(self) -> tuple[str, float]:
-        """Follows until that fails; why, and for how many seconds nothing had been heard by then."""
+    async def _follow(self) -> tuple[str, float | None]:
+        """Follows until that fails; why, and since when nothing had been heard by then, if that is known."""
         try:
             await self._feed.follow(self.state)
         except ConnectionLost as error:
-            return str(error), error.silent_for
+            return str(error), error.heard_at
         except BrokerError as error:
-            return str(error), 0.0
+            return str(error), None
         except Exception as error:  # a fault of a feed must not end it for ever
             self._log.debug("feed raised", exc_info=error)
-            return one_line(f"{type(error).__name__}: {error}"), 0.0
-        return "ended by itself", 0.0
+            return one_line(f"{type(error).__name__}: {error}"), None
+        return "ended by itself", None
 
     def _note(self, problem: str) -> None:
-        """Logs a problem when it comes: not at every attempt."""
+        """Logs a problem when it comes: not at every attempt of one row."""
         if problem != self._last_problem:
             self._last_problem = problem
             self._log.warning("feed not connected", problem=problem)

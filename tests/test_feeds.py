@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 
@@ -93,7 +94,7 @@ def test_a_gap_grows_while_it_lasts_and_stands_afterwards() -> None:
     clock.now += 10
     assert shown(feed)[of("gap_seconds_total")] == 0
 
-    feed.disconnected(silent_for=4.0)
+    feed.disconnected(since=clock.now - 4)
     clock.now += 3
     found = shown(feed)
     assert found[of("gap_seconds_total")] == 4 + 3
@@ -143,7 +144,7 @@ def test_to_lose_what_was_lost_already_changes_nothing() -> None:
     feed.disconnected()
     clock.now += 5
 
-    feed.disconnected(silent_for=100)
+    feed.disconnected(since=clock.now - 100)
 
     assert shown(feed)[of("gap_seconds_total")] == 5
 
@@ -177,7 +178,14 @@ async def refuse(sink: Sink) -> None:
 
 async def lose(sink: Sink) -> None:
     sink.connected("pubsub")
-    raise ConnectionLost("silent", silent_for=60.0)
+    raise ConnectionLost("cut off", time.monotonic())
+
+
+async def fall_silent(sink: Sink) -> None:
+    sink.connected("pubsub")
+    heard_at = time.monotonic()
+    await asyncio.sleep(0.3)
+    raise ConnectionLost("silent", heard_at)
 
 
 async def crash(sink: Sink) -> None:
@@ -192,6 +200,19 @@ async def give_up(sink: Sink) -> None:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feeds, "FIRST_DELAY", 0.001)
     monkeypatch.setattr(feeds, "LONGEST_DELAY", 0.01)
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long followers paused, in order."""
+    found: list[float] = []
+
+    async def sleep(seconds: float, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+        found.append(seconds)
+        await sleep(seconds)
+
+    monkeypatch.setattr(feeds, "sleep", sleep)
+    return found
 
 
 @pytest.fixture
@@ -244,19 +265,56 @@ async def test_a_feed_that_fails_is_followed_again(follow: Start, fault: Follow)
 
 
 async def test_a_lost_connections_silence_is_part_of_the_gap(follow: Start) -> None:
-    engine, script = await follow(lose, stay)
+    engine, script = await follow(fall_silent, stay)
 
     await until(lambda: script.begun == 2)
 
-    assert 60 <= (await scraped(engine))[of("gap_seconds_total")] < 70
+    assert 0.3 <= (await scraped(engine))[of("gap_seconds_total")] < 5
 
 
-async def test_a_problem_is_logged_once(follow: Start, capsys: pytest.CaptureFixture[str]) -> None:
-    _, script = await follow(refuse)
+def test_no_gap_begins_before_its_connection() -> None:
+    clock = Clock()
+    feed = state(clock)
+    clock.now += 50
+    feed.connected("pubsub")
+
+    feed.disconnected(since=clock.now - 20)
+
+    assert shown(feed)[of("gap_seconds_total")] == 0
+
+
+@pytest.mark.parametrize(("fault", "problem"), [(refuse, "NOPERM not for you"), (lose, "cut off")])
+async def test_a_problem_is_logged_once(
+    follow: Start, capsys: pytest.CaptureFixture[str], fault: Follow, problem: str
+) -> None:
+    _, script = await follow(fault)
 
     await until(lambda: script.begun > 5)
 
-    assert capsys.readouterr().out.count("NOPERM not for you") == 1
+    assert capsys.readouterr().out.count(problem) == 1
+
+
+@pytest.mark.parametrize("fault", [refuse, lose])
+async def test_the_pause_between_attempts_grows(follow: Start, pauses: list[float], fault: Follow) -> None:
+    """Also where each connection is ended at once: such a server must not be hammered."""
+    _, script = await follow(fault)
+
+    await until(lambda: script.begun > 12)
+
+    assert all(2**n / 2 <= pauses[n] / feeds.FIRST_DELAY <= 2**n for n in range(3))
+    assert len(set(pauses)) > 6, "they differ by chance"
+    assert max(pauses) <= feeds.LONGEST_DELAY
+
+
+async def test_a_connection_that_held_is_come_back_to_at_once(
+    follow: Start, pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeds, "STABLE_AFTER", -1.0)
+
+    _, script = await follow(lose)
+    await until(lambda: script.begun > 8)
+
+    assert max(pauses) <= feeds.FIRST_DELAY
 
 
 async def test_a_selection_without_the_system_has_none_of_its_counters(follow: Start) -> None:

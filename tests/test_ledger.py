@@ -188,6 +188,29 @@ def total(found: dict[Series, float], family: str, **labels: str) -> float:
     return sum(v for (name, has), v in found.items() if name == f"taskqueue_{family}_total" and wanted <= set(has))
 
 
+def test_a_histogram_that_grows_while_it_is_rendered_is_not_torn() -> None:
+    ledger = make()
+    ledger.record([Finished("bricks", "lay", "1", T0, Outcome.SUCCEEDED, run=1.0)])
+
+    (run,) = [metric for metric in ledger.families() if metric.name == "taskqueue_job_run_seconds"]
+    samples = iter(run.samples)
+    first = next(samples)
+    ledger.record([Finished("bricks", "lay", "2", T0, Outcome.SUCCEEDED, run=1.0)])
+
+    found = {sample.name: sample.value for sample in [first, *samples]}
+    assert found["taskqueue_job_run_seconds_count"] == found["taskqueue_job_run_seconds_sum"] == 1
+
+
+def test_two_names_whose_mended_forms_are_one_share_a_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hashes of 48 bits can be made to collide: then no counter may start anew."""
+    monkeypatch.setattr("exporter.ledger.ledger.label_text", lambda raw, limit: "mended")
+    ledger = make()
+
+    ledger.record([done(task="a\n"), done(task="b\n"), done(task="a\n")])
+
+    assert total(values(ledger), "jobs_finished") == 3
+
+
 # -- caps -------------------------------------------------------------------------------------------------------
 
 

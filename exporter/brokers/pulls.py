@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 from collections.abc import AsyncIterator, Awaitable, Iterable
 from typing import Any, Final, TypeVar
@@ -44,10 +45,12 @@ class Pulls:
 
     def __init__(self, address: Address) -> None:
         self.address = address
+        self._timeout = float(address.options.get("socket_timeout", SOCKET_TIMEOUT))
         arguments: dict[str, Any] = {
-            "socket_timeout": SOCKET_TIMEOUT,
             "socket_connect_timeout": SOCKET_TIMEOUT,
             **address.connection_arguments(),  # the URL may give other timeouts
+            # It would send under asyncio.wait_for, which on Python 3.11 can swallow the cancellation of its caller.
+            "socket_timeout": None,
             "password": address.password.reveal() if address.password else None,
             "protocol": 2,  # redis-py 8 would speak RESP3
             "parser_class": BoundedParser,
@@ -118,10 +121,15 @@ class Pulls:
 
     async def _guard(self, reply: Awaitable[T]) -> T:
         try:
-            return await reply
+            async with asyncio.timeout(self._timeout) as limit:
+                return await reply
         except Overrun as error:
             raise ReplyTooLarge(str(error)) from None
         except (RedisError, OSError, TimeoutError) as error:
+            if limit.expired():
+                raise BrokerError(
+                    f"TimeoutError: no answer from {self.address.server} within {self._timeout:g} s"
+                ) from None
             raise BrokerError(one_line(self.address.without_secret(f"{type(error).__name__}: {error}"))) from None
 
     async def _pipeline(self, commands: list[Command]) -> list[Reply]:

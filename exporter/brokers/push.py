@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import mmap
+import time
 from collections import deque
 from collections.abc import Callable, Collection
 from typing import Any, Final, NoReturn, Self, TypeVar, cast
@@ -50,11 +51,11 @@ def _see(future: asyncio.Future[Any]) -> None:
 
 
 class ConnectionLost(BrokerError):
-    """A connection ended. `silent_for` is for how many seconds nothing had been heard on it by then."""
+    """A connection ended, on which something was last heard at `heard_at` (of `time.monotonic`)."""
 
-    def __init__(self, problem: str, silent_for: float) -> None:
+    def __init__(self, problem: str, heard_at: float) -> None:
         super().__init__(problem)
-        self.silent_for = silent_for
+        self.heard_at = heard_at
 
 
 class Refused(BrokerError):
@@ -93,9 +94,8 @@ class PushConnection(asyncio.BufferedProtocol):
         self._batches: deque[_Batch] = deque()
         self._subscribed = False
         self._heard = 0
-        self._heard_at = self._loop.time()
+        self._heard_at = time.monotonic()
         self._problem: str | None = None
-        self._silent_for = 0.0
         self._beating: asyncio.Task[None] | None = None
         self._transport: asyncio.Transport
 
@@ -190,7 +190,7 @@ class PushConnection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         self._heard += 1
-        self._heard_at = self._loop.time()
+        self._heard_at = time.monotonic()
         if self._problem is not None:
             return
         self._backlog.put(self._buffer[:nbytes])
@@ -244,7 +244,8 @@ class PushConnection(asyncio.BufferedProtocol):
             return
         batch = self._batches[0]
         # Not before: without a subscription a list that begins with "message" is a reply, say of job ids.
-        self._subscribed = self._subscribed or batch.commands[len(batch.replies)][0] in _SUBSCRIBING
+        if batch.commands[len(batch.replies)][0] in _SUBSCRIBING and not isinstance(reply, Exception):
+            self._subscribed = True
         batch.replies.append(reply)
         batch.bytes += self._backlog.taken
         if len(batch.replies) == len(batch.commands):
@@ -279,9 +280,11 @@ class PushConnection(asyncio.BufferedProtocol):
         return Refused(one_line(self._address.without_secret(text)))
 
     async def _beat(self, interval: float) -> None:
+        ping: asyncio.Future[list[Reply]] | None = None
         while self._problem is None:
             heard = self._heard
-            self._send([("PING",)])
+            if ping is None or ping.done():  # else its answer stands behind what waits to be decoded
+                ping = self._send([("PING",)])
             await asyncio.sleep(interval)
             await asyncio.sleep(_GRACE_SECONDS)  # what came in while the whole process stood still is read now
             if self._heard == heard:
@@ -302,12 +305,11 @@ class PushConnection(asyncio.BufferedProtocol):
         """The connection is lost; what it had received is decoded still."""
         if self._problem is None:
             self._problem = one_line(self._address.without_secret(problem))
-            self._silent_for = self._loop.time() - self._heard_at
             self._transport.abort()
             self._turn.wake(self)
 
     def _loss(self) -> ConnectionLost:
-        return ConnectionLost(self._problem or "closed", self._silent_for)
+        return ConnectionLost(self._problem or "closed", self._heard_at)
 
     def _end(self) -> None:
         """Nothing more will come: tells all who wait."""

@@ -43,9 +43,9 @@ class Histogram:
         return len(self._counts) + 2
 
     def samples(self, family: Family, labels: dict[str, str], *, held: bool) -> Iterator[Sample]:
-        """The lines of this histogram; all zero where it is `held`."""
+        """The lines of this histogram as it is when the first is asked for; all zero where it is `held`."""
         bounds = [*self._bounds, math.inf]
-        counts = [0] * len(bounds) if held else self._counts
+        counts, whole = ([0] * len(bounds), 0.0) if held else (list(self._counts), self._sum)
         marked, slowest = (-1, None) if held or self._slowest is None else self._exemplar(*self._slowest)
         total = 0
         for place, (bound, count) in enumerate(zip(bounds, counts, strict=True)):
@@ -54,7 +54,7 @@ class Histogram:
             shown = slowest if place == marked else None
             yield Sample(f"{family.name}_bucket", {**labels, "le": le}, total, None, shown)
         yield Sample(f"{family.name}_count", labels, total)
-        yield Sample(f"{family.name}_sum", labels, 0.0 if held else self._sum)
+        yield Sample(f"{family.name}_sum", labels, whole)
 
     def _exemplar(self, value: float, job_id: str, at: float) -> tuple[int, Exemplar | None]:
         return bisect_left(self._bounds, value), exemplar(job_id, value, at)

@@ -66,11 +66,13 @@ class Ledger:
 
         Only names that have a record of their own are remembered: the others are without number.
         """
-        queue, task = self.text(raw_queue), self.text(raw_task)
-        if len(self._records) >= self._terms.limits.task_queues:
-            return self._fold(queue)
-        record = self._new_record(queue, task, self._last.setdefault(task, {}))
-        self._records[queue, task] = self._by_raw[raw_queue, raw_task] = record
+        queue, task = self._text(raw_queue), self._text(raw_task)
+        record = self._records.get((queue, task))  # where the hashes of two mended names are one
+        if record is None:
+            if len(self._records) >= self._terms.limits.task_queues:
+                return self._fold(queue)
+            record = self._new_record(queue, task, self._last.setdefault(task, {}))
+            self._records[queue, task] = self._by_raw[raw_queue, raw_task] = record
         return record
 
     def _fold(self, queue: str) -> Record:
@@ -86,7 +88,7 @@ class Ledger:
     def _new_record(self, queue: str, task: str, last: dict[Outcome, float]) -> Record:
         return Record(self._terms, {**self._base, "queue": queue, "task": task}, last)
 
-    def text(self, raw: str) -> str:
+    def _text(self, raw: str) -> str:
         """A name that comes from outside as a label value."""
         return label_text(raw, self._terms.limits.label_bytes)
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from starlette.background import BackgroundTask
 from starlette.datastructures import Headers, QueryParams
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -26,11 +28,19 @@ _Wanted = tuple[Format, bool, Selection, float]
 
 
 @dataclass(frozen=True, slots=True)
+class _Rendered:
+    """The bytes of an answer. `sent()` is to be called when somebody got them."""
+
+    body: bytes
+    sent: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
 class _Shared:
     """An answer in the making."""
 
     began: float
-    task: asyncio.Task[bytes]
+    task: asyncio.Task[_Rendered]
 
 
 class BadQuery(ValueError):
@@ -65,9 +75,15 @@ class MetricsEndpoint:
         headers = {"content-type": form.content_type, "vary": "accept, accept-encoding"}
         if gzip:
             headers["content-encoding"] = "gzip"
-        return Response(await self._share(wanted), headers=headers)
+        rendered = await self._share(wanted)
 
-    async def _share(self, wanted: _Wanted) -> bytes:
+        async def sent() -> None:  # a plain function would be given a thread
+            rendered.sent()
+
+        somebody_gets_it = request.method == "GET" and not await request.is_disconnected()
+        return Response(rendered.body, headers=headers, background=BackgroundTask(sent) if somebody_gets_it else None)
+
+    async def _share(self, wanted: _Wanted) -> _Rendered:
         now = asyncio.get_running_loop().time()
         shared = self._shared.get(wanted)
         if shared is None or now - shared.began > SHARE_WINDOW:
@@ -83,11 +99,9 @@ class MetricsEndpoint:
         if self._shared.get(wanted) is shared:  # else a later answer has taken its place
             del self._shared[wanted]
 
-    async def _answer(self, form: Format, gzip: bool, wanted: Selection, seconds: float) -> bytes:
+    async def _answer(self, form: Format, gzip: bool, wanted: Selection, seconds: float) -> _Rendered:
         answer = await self._engine.scrape(seconds, wanted)
-        body = await expose(answer.families, self._renderer, form, gzip=gzip)
-        answer.sent()
-        return body
+        return _Rendered(await expose(answer.families, self._renderer, form, gzip=gzip), answer.sent)
 
 
 def deadline(headers: Headers) -> float:

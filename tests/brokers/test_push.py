@@ -378,7 +378,7 @@ async def test_a_peer_that_says_nothing_is_lost() -> None:
         async with connected(url, beat=BEAT) as connection:
             lost = await loss(connection)
             assert "no answer to PING within 0.2 s" in str(lost)
-            assert lost.silent_for >= BEAT
+            assert time.monotonic() - lost.heard_at >= BEAT
 
 
 @needs_namespace
@@ -398,7 +398,7 @@ def test_a_silent_cut_is_noticed_within_two_beats(
             await asyncio.to_thread(namespace.black_hole, server.port)
             lost = await loss(connection)
             assert "no answer to PING" in str(lost)
-            assert lost.silent_for < 2 * beat + 0.5  # some slack for a busy machine
+            assert time.monotonic() - lost.heard_at < 2 * beat + 0.5  # some slack for a busy machine
         await asyncio.to_thread(namespace.heal)
         async with connected(server.url(), received, beat=beat) as connection:
             await connection.command("SUBSCRIBE", "channel")
@@ -527,12 +527,13 @@ async def unasked(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 async def test_a_server_that_is_no_good_ends_the_connection_in_one_line(behave: evil.Behaviour, problem: str) -> None:
     with evil_server(behave) as url:
         try:
-            connection = await PushConnection.open(parse_address(url), Turn())
+            limit = backlog_module.MESSAGE_BYTES + 8 * MEGABYTE
+            connection = await PushConnection.open(parse_address(url), Turn(), limit=limit)
         except BrokerError as error:
             told: Exception = error
         else:
             told = await loss(connection)
-            assert connection.backlog_peak <= backlog_module.MESSAGE_BYTES + 2 * module._RECEIVE_BYTES
+            assert connection.backlog_peak <= limit + 2 * module._RECEIVE_BYTES
             await connection.close()
     assert problem in str(told)
     assert "\n" not in str(told)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from exporter.brokers.turn import DRAINING_SECONDS, SLICE_SECONDS, Turn
+from exporter.brokers.turn import DRAINING_SECONDS, MOST_SKIPPED, SLICE_SECONDS, Turn
 
 
 class Work:
@@ -132,3 +132,19 @@ async def test_an_idle_turn_schedules_nothing() -> None:
     await rounds(10)
     assert done == ["a"]
     assert clock.now == then
+
+
+async def test_a_flooded_socket_is_read_first_and_yet_nobody_starves() -> None:
+    done: list[str] = []
+    turn = Turn()
+    flooded, other = Work("f", 10_000, done), Work("o", 3, done)
+    turn.wake(other)
+
+    for number in range(1, MOST_SKIPPED + 1):
+        turn.wake(flooded, flooded=True)
+        await rounds(1)
+        assert done == [], f"nothing is decoded in round {number}"
+
+    turn.wake(flooded, flooded=True)
+    await rounds(1)
+    assert done[:6] == list("ofofof")

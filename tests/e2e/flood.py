@@ -1,13 +1,14 @@
 """Loads written in advance and sent flat out: Celery's events and ARQ's results, as the real libraries write them.
 
 A load is a file of Redis commands. Another process sends it in pipelines, as fast as the server takes them:
-`python -m tests.e2e.flood PORT FILE` ends when every command was answered, and prints how often it was answered what.
+`python -m tests.e2e.flood PORT FILE PACE` ends when every command was answered, and prints how often by what.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import math
 import os
 import socket
 import sys
@@ -196,24 +197,28 @@ def _pipelines(path: Path) -> Iterator[tuple[int, bytes]]:
             yield count, file.read(size)
 
 
-def start(path: Path, port: int) -> Process:
-    """The process that sends a file of commands to the server at `port`."""
-    command = [sys.executable, "-m", "tests.e2e.flood", str(port), str(path)]
+def start(path: Path, port: int, pace: float = math.inf) -> Process:
+    """The process that sends a file of commands to the server at `port`, at most `pace` bytes a second."""
+    command = [sys.executable, "-m", "tests.e2e.flood", str(port), str(path), str(pace)]
     return Process(command, path.with_suffix(".log"), cwd=ROOT)
 
 
-def send(port: int, path: Path) -> None:
-    """Send the commands of a file in pipelines, each as soon as the one before it is answered, as clients do."""
+def send(port: int, path: Path, pace: float) -> None:
+    """Send the commands of a file in pipelines, each when the one before it is answered, as clients do, and its time
+    has come."""
     pipelines = list(_pipelines(path))
     answers: Counter[str] = Counter()
     with socket.create_connection((LOOPBACK, port)) as connection, connection.makefile("r", newline="\r\n") as lines:
         began = time.monotonic()
+        sent = 0
         for count, commands in pipelines:
+            time.sleep(max(0.0, began + sent / pace - time.monotonic()))
             connection.sendall(commands)
+            sent += len(commands)
             answers.update(line.strip() for line in islice(lines, count))
     print(json.dumps({"answers": answers, "seconds": round(time.monotonic() - began, 3)}))
 
 
 if __name__ == "__main__":
     os.nice(10)  # in the field it would run elsewhere: on few processors it shall not take the exporter's turn
-    send(int(sys.argv[1]), Path(sys.argv[2]))
+    send(int(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]))
