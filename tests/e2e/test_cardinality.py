@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable
+from typing import Any
 
 import psutil
 import pytest
@@ -16,6 +17,8 @@ from tests.systems.celery_frames import channel, envelope, fields
 AT_ONCE = {"TASKQUEUE_EXPORTER_BIRTH_HOLD": "0"}
 A_MILLION = 1_000_000
 TASK_QUEUES = 100
+WORKER_UP = "taskqueue_worker_up"
+WORKERS = series("taskqueue_workers", system="celery", broker="default")
 ONE_JOB = [fields("task-received", "@", name="task-@"), fields("task-succeeded", "@", runtime=0.1)]
 
 
@@ -62,14 +65,29 @@ def test_workers_that_come_and_go_take_no_counter_along(
     client = redis_server.client()
     watch = NeverFalls(exporter)
 
-    for number in range(1000):
-        worker = f"celery@pod-{number % 500}"
-        kind = ("worker-online", "worker-offline")[number // 500]
-        beat = fields("worker-heartbeat", worker=worker, freq=2.0, active=1, processed=1, sw_ver="5.6.3")
-        publish(client, [fields(kind, worker=worker, freq=2.0), *([beat] if number < 500 else [])])
-        publish(client, celery_job(f"job-{number}", f"task-{number % 7}", worker=worker))
+    pods = [f"celery@pod-{number}" for number in range(500)]
+
+    for number, pod in enumerate(pods):
+        publish(client, [worker_event("online", pod)])
+        publish(client, celery_job(f"early-{number}", f"task-{number % 7}", worker=pod))
+        watch.scrape()
+
+    def all_up() -> bool:
+        publish(client, (worker_event("heartbeat", pod) for pod in pods))
+        shown = watch.scrape()
+        up = {dict(labels)["worker"] for (name, labels), value in shown.items() if name == WORKER_UP and value == 1}
+        return up == set(pods) and shown.get(WORKERS) == 500
+
+    wait_until(all_up, 30)
+    for number, pod in enumerate(pods):
+        publish(client, [worker_event("offline", pod)])
+        publish(client, celery_job(f"late-{number}", f"task-{number % 7}", worker=pod))  # in a pool of threads
         watch.scrape()
 
     wait_until(lambda: finished(watch.scrape(), "celery") == 1000)
-    workers = {dict(labels)["worker"] for name, labels in watch.scrape() if name == "taskqueue_worker_up"}
-    assert len(workers) < 500, "those that said goodbye are gone"
+    wait_until(lambda: watch.scrape().get(WORKERS) == 0)
+    assert not [name for name, _ in watch.scrape() if name == WORKER_UP], "those that said goodbye are gone"
+
+
+def worker_event(kind: str, worker: str) -> dict[str, Any]:
+    return fields(f"worker-{kind}", worker=worker, freq=2.0, active=0, processed=1, sw_ver="5.6.3")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
 from typing import Any
 
@@ -11,7 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.model import Unreadable
-from exporter.systems.celery.events import LONGEST_NAME, count_events, read_frame
+from exporter.systems.celery.events import (
+    LARGEST_MESSAGE,
+    LARGEST_ODD,
+    LONGEST_NAME,
+    MOST_EVENTS,
+    count_events,
+    read_frame,
+)
 from tests.systems.celery_frames import envelope, fields, frame, raw_frame
 
 EXPLODED: list[str] = []
@@ -93,6 +101,38 @@ def test_deep_nesting_is_out_of_bounds(depth: int) -> None:
 )
 def test_what_is_no_message_of_events_is_malformed(payload: bytes) -> None:
     assert read_frame(payload).unreadable == {Unreadable.MALFORMED: 1}
+
+
+@pytest.mark.parametrize("digits", [10, 400, 5000])
+@pytest.mark.parametrize("field", ["active", "retries", "pid", "freq", "runtime", "timestamp"])
+def test_no_number_is_too_large_to_reckon_with(field: str, digits: int) -> None:
+    body = json.dumps([STARTED, STARTED | {field: "@"}]).replace('"@"', "9" * digits)
+    read = read_frame(raw_frame(body.encode()))
+    assert len(read.events) + sum(read.unreadable.values()) == 2 or digits > 4000
+    for event in read.events:
+        assert all(math.isfinite(float(getattr(event, name) or 0)) for name in ("active", "retries", "pid", "freq"))
+    if field in ("active", "retries") and digits < 4000:
+        assert read.unreadable == {Unreadable.MALFORMED: 1}
+
+
+@pytest.mark.parametrize("bad", ["", "7, ", '{"type": "x", "uuid": "\\udcff"}, '])
+def test_what_is_beyond_so_many_events_in_a_message_is_out_of_bounds(bad: str) -> None:
+    events = ", ".join(['{"type": "x"}'] * (MOST_EVENTS + 5))
+    read = read_frame(raw_frame(f"[{bad}{events}]".encode()))
+    assert len(read.events) + read.unreadable.get(Unreadable.MALFORMED, 0) == MOST_EVENTS
+    assert read.unreadable[Unreadable.BOUNDS] == (6 if bad else 5)
+
+
+def test_a_message_too_large_to_read_is_out_of_bounds() -> None:
+    read = read_frame(frame(SENT | {"args": "x" * LARGEST_MESSAGE}))
+    assert (read.events, read.unreadable) == ([], {Unreadable.BOUNDS: 1})
+
+
+def test_what_only_the_standard_library_reads_may_be_less_large() -> None:
+    large = SENT | {"args": "x" * LARGEST_ODD}
+    assert len(read_frame(frame([large, STARTED])).events) == 2
+    assert read_frame(frame([large, STARTED | {"runtime": math.nan}])).unreadable == {Unreadable.BOUNDS: 2}
+    assert read_frame(b"[" + b"[], " * LARGEST_ODD).unreadable == {Unreadable.BOUNDS: 1}
 
 
 def test_a_number_too_long_for_python_is_malformed() -> None:

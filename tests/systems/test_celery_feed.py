@@ -23,8 +23,10 @@ from exporter.safe.text import UNKNOWN
 from exporter.systems.celery import Celery
 from exporter.systems.celery.events import read_frame
 from exporter.systems.celery.feed import EventsFeed
+from exporter.systems.celery.holding import JOBS_AT_ONCE
 from exporter.systems.celery.system import CeleryOptions
-from exporter.systems.celery.workers import FREQ, STALE_BEATS
+from exporter.systems.celery.tasks import Tasks
+from exporter.systems.celery.worker import FREQ, STALE_BEATS
 from tests.servers import RedisServer
 from tests.systems.celery_frames import WORKER, channel, fields, frame, raw_frame
 from tests.systems.observing import START, Clock, state
@@ -83,7 +85,10 @@ SUCCEEDED = fields("task-succeeded", at=START + 3, runtime=0.9)
 # -- following --------------------------------------------------------------------------------------------------
 
 
-async def test_events_become_job_events(feed: EventsFeed, sink: RecordingSink, server: redis.Redis) -> None:
+async def test_events_become_job_events(
+    feed: EventsFeed, clock: Clock, sink: RecordingSink, server: redis.Redis
+) -> None:
+    clock.now += 3
     async with following(feed, sink):
         publish(server, SENT)
         publish(server, fields("worker-heartbeat", active=0, freq=2.0))
@@ -170,12 +175,75 @@ async def test_a_server_that_does_not_answer_is_a_broker_error(sink: RecordingSi
     assert sink.log == []
 
 
-async def test_dropped_messages_are_counted_as_lost_events(
+async def test_dropped_messages_are_counted_as_lost_events_and_leave_workers_unknown_for_a_while(
+    redis_server: RedisServer, clock: Clock, sink: RecordingSink, server: redis.Redis
+) -> None:
+    monotonic = Monotonic()
+    feed = EventsFeed(parse_address(redis_server.url(DB)), Turn(), clock, 3600, monotonic=monotonic)
+    async with following(feed, sink):
+        monotonic.now += STALE
+        assert (feed.workers(), feed.running()) == ([], {})
+        feed._dropped([b"pmessage", b"", b"", frame([SENT, STARTED, SUCCEEDED])])
+        assert (feed.workers(), feed.running()) == (None, None)
+        monotonic.now += STALE
+        assert (feed.workers(), feed.running()) == ([], {})
+    assert sink.lost_events == 3
+
+
+async def test_lost_workers_are_forgotten_after_the_time_that_was_asked_for(
+    redis_server: RedisServer, clock: Clock, sink: RecordingSink, server: redis.Redis
+) -> None:
+    monotonic = Monotonic()
+    feed = EventsFeed(parse_address(redis_server.url(DB)), Turn(), clock, 60, monotonic=monotonic)
+    async with following(feed, sink):
+        publish(server, fields("worker-heartbeat", active=0, freq=2.0))
+        await until(lambda: feed.heard_workers)
+        monotonic.now += 60
+        assert [worker.up for worker in feed.workers() or ()] == [False]
+        monotonic.now += 1
+        await until(lambda: feed.workers() == [])
+
+
+async def test_jobs_forgotten_are_told(
+    redis_server: RedisServer, clock: Clock, sink: RecordingSink, server: redis.Redis
+) -> None:
+    feed = EventsFeed(
+        parse_address(redis_server.url(DB)), Turn(), clock, 3600, tasks=lambda workers: Tasks(workers, jobs=2)
+    )
+    async with following(feed, sink):
+        for uuid in "abcde":
+            publish(server, SENT | {"uuid": uuid})
+        await until(lambda: len(sink.enqueued) == 5)
+    assert sink.forgotten_jobs == 3
+
+
+async def test_an_event_of_a_task_without_a_worker_is_malformed(
     feed: EventsFeed, sink: RecordingSink, server: redis.Redis
 ) -> None:
     async with following(feed, sink):
-        feed._dropped([b"pmessage", b"", b"", frame([SENT, STARTED, SUCCEEDED])])
-    assert sink.lost_events == 3
+        publish(server, STARTED | {"hostname": ""}, fields("task-rated", "", worker=""), SENT | {"hostname": ""})
+        await until(lambda: sink.enqueued)
+    assert sink.undecodable_by_reason == {Unreadable.MALFORMED: 1}
+    assert not sink.started
+
+
+async def test_all_that_is_held_by_many_jobs_is_let_go(
+    redis_server: RedisServer, clock: Clock, sink: RecordingSink, server: redis.Redis
+) -> None:
+    monotonic = Monotonic()
+    feed = EventsFeed(parse_address(redis_server.url(DB)), Turn(), clock, 3600, monotonic=monotonic)
+    jobs = 3 * JOBS_AT_ONCE
+    async with following(feed, sink):
+        for begin in (0, jobs):
+            publish(server, SENT)
+            for start in range(begin, begin + jobs, 100):
+                publish(server, *(STARTED | {"uuid": str(number)} for number in range(start, start + 100)))
+            await until(lambda last=begin + jobs: sink.received_by_kind["job"] >= last)  # type: ignore[misc]
+            if not begin:
+                assert not sink.started
+                monotonic.now += 3
+                await until(lambda: len(sink.started) == jobs)
+    assert len(sink.started) == 2 * jobs
 
 
 async def test_thousands_of_jobs_at_once(feed: EventsFeed, sink: RecordingSink, server: redis.Redis) -> None:
@@ -292,10 +360,11 @@ async def test_observing_tells_of_workers_running_jobs_and_progress(
             clock.now += 10
             publish(server, fields("worker-online", active=0, freq=2.0, sw_ver="5.6.3"))
             publish(server, SENT)
-            publish(server, STARTED)
-            await until(lambda: sink.started)
+            await until(lambda: sink.enqueued)
             assert (await celery.observe()).workers is None
             long_connected(feed)
+            publish(server, STARTED)
+            await until(lambda: sink.started)
             publish(server, fields("worker-heartbeat", active=1, freq=2.0, sw_ver="5.6.3"))
             await until(lambda: sink.received_by_kind["worker"] == 2)
             seen = await celery.observe()

@@ -9,7 +9,8 @@ import pytest
 
 from exporter.model import WorkerState
 from exporter.systems.celery.jobs import Attempt, Job
-from exporter.systems.celery.workers import FREQ, STALE_BEATS, Workers
+from exporter.systems.celery.worker import FREQ, MISMATCHES, STALE_BEATS
+from exporter.systems.celery.workers import GOODBYE_MEMORY, Workers
 from tests.systems.celery_frames import event
 from tests.systems.observing import START
 
@@ -30,9 +31,11 @@ class Heard(Workers):
         given: dict[str, Any] = {"freq": FREQ, "active": 0, "sw_ver": "5.6.3"} | more
         self.take(event(f"worker-{kind}", worker=name, **given), START + self.tick, self.tick)
 
-    def start(self, task: str | None = "charge", worker: str = ONE) -> Attempt:
+    def start(self, task: str | None = "charge", worker: str = ONE, job: Job | None = None) -> Attempt:
         attempt = Attempt(worker, START + self.tick, 1, self.tick)
-        self.started(attempt, Job("a", task))
+        job = job or Job("a", task)
+        job.attempts += (attempt,)
+        self.started(attempt, job)
         return attempt
 
     def up_by_name(self) -> dict[str, bool] | None:
@@ -165,68 +168,179 @@ def test_what_ran_before_we_came_leaves_it_unknown(workers: Heard) -> None:
 def test_a_worker_without_heartbeats_leaves_all_unknown_for_as_long_as_it_works(workers: Heard) -> None:
     workers.start(worker="silent")
     assert (workers.up_by_name(), workers.running_now()) == (None, None)
-    for _ in range(2):
-        workers.tick += FORGET - 1
-        workers.beat()
-        workers.forget(workers.tick)
-        assert (workers.up_by_name(), workers.running_now()) == (None, None)
-        workers.ended(workers.start(worker="silent"))
-    workers.tick += FORGET + 1
+    workers.tick = FORGET
     workers.beat()
+    workers.forget(workers.tick)
+    assert (workers.up_by_name(), workers.running_now()) == (None, None)
+    workers.tick = FORGET + 1
     workers.forget(workers.tick)
     assert (workers.up_by_name(), workers.running_now()) == ({ONE: True}, {})
 
 
 def test_after_a_gap_what_runs_is_believed_again_once_it_agrees(workers: Heard) -> None:
     workers.beat()
-    workers.start("missed")
+    missed = Job("a", "missed")
+    workers.start(job=missed)
     workers.tick = 1
     workers.connected(-60)
-    workers.doubt(1)
-    workers.tick = 2
+    assert workers.running_now() is None
     workers.start("mail")
     assert workers.running_now() is None
     workers.beat(active=1)  # what began before the gap has ended in it
     assert workers.running_now() == {"mail": 1}
+    assert missed.attempts == ()
 
 
-def test_what_runs_through_a_gap_is_counted_still(workers: Heard) -> None:
+def test_what_runs_through_a_gap_leaves_it_unknown_until_it_ends(workers: Heard) -> None:
     workers.beat()
-    workers.start("long")
-    workers.tick = 1
-    workers.doubt(1)
+    long = workers.start("long")
+    workers.connected(-60)
     workers.start("mail")
-    workers.beat(active=2)
-    assert workers.running_now() == {"long": 1, "mail": 1}
+    for beat in range(2 * MISMATCHES):
+        workers.tick = beat * FREQ
+        workers.beat(active=2)
+        assert workers.running_now() is None
+    workers.ended(long)
+    workers.beat(active=1)
+    assert workers.running_now() == {"mail": 1}
 
 
-def test_a_worker_at_rest_runs_nothing(workers: Heard) -> None:
+def test_after_lost_events_what_runs_and_who_lives_is_doubted(workers: Heard) -> None:
     workers.beat()
-    workers.start("ignored")  # `raise Ignore` ends a job without an event
+    workers.start()
+    workers.missed(0)
+    assert (workers.up_by_name(), workers.running_now()) == (None, None)
+    for workers.tick in (FREQ, STALE):
+        workers.beat(active=1)
+    assert (workers.up_by_name(), workers.running_now()) == ({ONE: True}, None)
     workers.beat(active=0)
+    assert workers.running_now() == {}
+    workers.disconnected()
+    workers.missed(STALE)  # of a connection that is over
+    workers.tick = 3 * STALE
+    assert workers.up_by_name() is None
+
+
+def test_a_worker_that_comes_back_from_a_goodbye_after_a_gap_agrees_at_once(workers: Heard) -> None:
+    workers.beat()
+    workers.beat(kind="offline")
+    workers.connected(-60)
+    workers.beat()
     assert workers.running_now() == {}
 
 
-def test_jobs_that_end_without_an_event_are_doubted_after_a_while(workers: Heard) -> None:
+@pytest.mark.parametrize("active", [0, 1, 4])
+def test_what_a_worker_denies_for_three_beats_is_believed_no_more(workers: Heard, active: int) -> None:
     workers.beat()
-    workers.start("ignored")
+    workers.start("ignored")  # `raise Ignore` ends a job without an event
     workers.start("long")
-    for beat in range(1, 6):
+    for beat in range(1, MISMATCHES):
         workers.tick = beat * FREQ
-        workers.beat(active=1)
+        workers.beat(active=active)
+        assert workers.running_now() == {"ignored": 1, "long": 1}
+    workers.tick += FREQ
+    workers.beat(active=active)
     assert workers.running_now() is None
-    workers.tick += 1
-    workers.start("mail")
-    workers.beat(active=1)
-    assert workers.running_now() == {"mail": 1}
+    for _ in range(active):
+        workers.start("mail")
+    workers.beat(active=active)
+    assert workers.running_now() == ({"mail": active} if active else {})
+
+
+def test_a_job_that_ends_without_an_event_among_ghosts_is_no_obstacle(workers: Heard) -> None:
+    workers.start("ignored")
+    for _ in range(MISMATCHES + 1):
+        workers.beat(active=0)
+    assert workers.running_now() == {}
 
 
 def test_a_heartbeat_that_task_events_lag_behind_is_no_reason_to_doubt(workers: Heard) -> None:
     workers.beat()
     for beat in range(1, 20):
         workers.tick = beat * FREQ
-        workers.start("short")
-        workers.beat(active=4 if beat % 2 else 1)
-        for attempt in list(workers._workers[ONE].running):
-            workers.ended(attempt)
+        short = workers.start("short")
+        workers.beat(active=(4, 4, 1)[beat % 3])
+        workers.ended(short)
         assert workers.running_now() == {}
+    workers.start("short")
+    for beat in range(20, 40):
+        workers.tick = beat * FREQ
+        workers.beat(active=2 * (beat % 2))  # now one more, now one less
+        assert workers.running_now() == {"short": 1}
+
+
+# -- goodbyes, and those that come back -------------------------------------------------------------------------
+
+
+def test_a_job_that_starts_after_the_goodbye_brings_no_worker_back(workers: Heard) -> None:
+    workers.beat()
+    workers.beat(TWO)
+    workers.beat(kind="offline")
+    late = workers.start()  # in a pool of threads
+    assert (workers.up_by_name(), workers.running_now()) == ({TWO: True}, {})
+    workers.ended(late)
+    workers.beat(kind="online")
+    assert workers.up_by_name() == {ONE: True, TWO: True}
+
+
+def test_a_goodbye_is_remembered_for_a_while(workers: Heard) -> None:
+    job = Job("a")
+    workers.beat(kind="offline")
+    workers.start(job=job)
+    workers.tick = GOODBYE_MEMORY + 0.1
+    workers.forget(GOODBYE_MEMORY - 0.1)
+    assert job.attempts
+    workers.forget(workers.tick)
+    assert not job.attempts
+    workers.start()
+    assert workers.up_by_name() is None  # somebody works there all the same
+
+
+def test_goodbyes_are_bounded() -> None:
+    workers = Heard(limit=2)
+    for number in range(9):
+        workers.beat(f"w{number}", kind="offline")
+    assert list(workers._gone) == ["w7", "w8"]
+
+
+def test_a_worker_without_heartbeats_is_forgotten_soon_once_it_rests(workers: Heard) -> None:
+    workers.beat(TWO)
+    attempt = workers.start(worker="silent")
+    workers.tick = STALE + 1
+    workers.beat(TWO)
+    workers.forget(workers.tick)
+    assert workers.up_by_name() is None
+    workers.ended(attempt)
+    workers.forget(workers.tick)
+    assert workers.up_by_name() == {TWO: True}
+
+
+@pytest.mark.parametrize(("pid", "active"), [(8, 1), (7, 0), (None, 0)])
+def test_nothing_of_a_former_process_runs_in_a_new_one(workers: Heard, pid: int | None, active: int) -> None:
+    job = Job("a", "charge")
+    workers.beat(kind="online", pid=7)
+    workers.start(job=job)
+    workers.beat(active=1, pid=7)
+    assert workers.running_now() == {"charge": 1}
+    workers.beat(kind="online", pid=pid, active=active)
+    assert job.attempts == ()
+    assert workers.running_now() == (None if active else {})
+
+
+def test_a_process_that_connects_anew_runs_what_it_ran(workers: Heard) -> None:
+    job = Job("a", "charge")
+    workers.beat(kind="online", pid=7)
+    workers.start(job=job)
+    for kind in ("online", "offline", "online"):  # events may be switched off and on
+        workers.beat(kind=kind, pid=7, active=1)
+        assert len(job.attempts) == 1
+
+
+def test_nothing_runs_in_a_worker_that_is_forgotten(workers: Heard) -> None:
+    job = Job("a", "charge")
+    workers.beat()
+    workers.start(job=job)
+    workers.forget(FORGET)
+    assert job.attempts
+    workers.forget(FORGET + 0.1)
+    assert not job.attempts

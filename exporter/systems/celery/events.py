@@ -18,9 +18,17 @@ from exporter.model import Unreadable
 
 LONGEST_NAME: Final = 512
 """Characters of a name or an id: they are remembered, so longer ones are not read."""
+MOST_EVENTS: Final = 10_000
+"""Read of one message. Workers send 24 at a time."""
+LARGEST_MESSAGE: Final = 4 << 20
+"""Bytes of a message: as much as msgspec reads in a few hundredths of a second."""
+LARGEST_ODD: Final = 1 << 19
+"""The same for what msgspec refuses: the standard library makes 170,000 lists out of as much."""
 _NAMES: Final = ("uuid", "hostname", "name", "queue", "sw_ver")
 T = TypeVar("T")
 _Name = Annotated[str, msgspec.Meta(max_length=LONGEST_NAME)]
+_Count = Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000)]
+_Pid = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
@@ -32,7 +40,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     timestamp: float = 0.0  # of the sender's clock, Unix time whatever its `utcoffset` says
     name: _Name | None = None
     queue: _Name | None = None
-    retries: int | None = None
+    retries: _Count | None = None
     eta: str | None = None
     runtime: float | None = None
     exception: str | None = None
@@ -40,7 +48,8 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     expired: bool | None = None
     requeue: bool | None = None
     freq: float | None = None
-    active: int | None = None
+    active: _Count | None = None
+    pid: _Pid | None = None
     sw_ver: _Name | None = None
 
 
@@ -74,26 +83,32 @@ _REFUSED: Final = (msgspec.MsgspecError, ValueError)
 
 
 class _Unreadable(Exception):
-    def __init__(self, reason: Unreadable) -> None:
+    def __init__(self, reason: Unreadable, events: bytes | str = b"") -> None:
         self.reason = reason
+        self.events = events
 
 
 def read_frame(payload: bytes) -> Frame:
     """The events in a message. Never raises."""
     body: bytes | str = b""
     try:
+        if len(payload) > LARGEST_MESSAGE:
+            raise _Unreadable(Unreadable.BOUNDS)
         body = _body(payload)
         try:
             read = _EVENTS.decode(body)
         except _REFUSED:
-            return _read_each(json.loads(body))
+            return _read_each(_read_odd(body))
     except _Unreadable as error:
-        return Frame([], {error.reason: 1})
+        return Frame([], {error.reason: _count(error.events)})
     except RecursionError:
         return Frame([], {Unreadable.BOUNDS: _count(body)})
     except ValueError:
         return Frame([], {Unreadable.MALFORMED: _count(body)})
-    return Frame(read if type(read) is list else [read], _READABLE)
+    events = read if type(read) is list else [read]
+    if len(events) > MOST_EVENTS:
+        return Frame(events[:MOST_EVENTS], {Unreadable.BOUNDS: len(events) - MOST_EVENTS})
+    return Frame(events, _READABLE)
 
 
 def count_events(payload: bytes) -> int:
@@ -114,7 +129,7 @@ def _body(payload: bytes) -> bytes | str:
     try:
         envelope = _ENVELOPE.decode(payload)
     except _REFUSED:
-        envelope = _convert(json.loads(payload), _Envelope)
+        envelope = _convert(_read_odd(payload), _Envelope)
     compressed = envelope.headers is not None and envelope.headers.compression
     if envelope.content_type != "application/json" or compressed:
         raise _Unreadable(Unreadable.ENCODING)
@@ -126,11 +141,20 @@ def _body(payload: bytes) -> bytes | str:
     return envelope.body
 
 
+def _read_odd(text: bytes | str) -> Any:
+    """By the standard library. Raises _Unreadable, ValueError, RecursionError."""
+    if len(text) > LARGEST_ODD:
+        raise _Unreadable(Unreadable.BOUNDS, text)
+    return json.loads(text)
+
+
 def _read_each(document: Any) -> Frame:
     """Each event alone, so that a bad one spoils no other."""
     events: list[Event] = []
-    unreadable: Counter[Unreadable] = Counter()
-    for item in document if isinstance(document, list) else [document]:
+    items = document if isinstance(document, list) else [document]
+    beyond = len(items) - MOST_EVENTS
+    unreadable = Counter({Unreadable.BOUNDS: beyond} if beyond > 0 else {})
+    for item in items[:MOST_EVENTS]:
         try:
             events.append(_convert(item, Event))
         except _Unreadable as error:

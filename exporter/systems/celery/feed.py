@@ -18,6 +18,8 @@ from exporter.systems.keys import key_text
 
 TICK_SECONDS: Final = 0.5
 """Between two looks at what is held, and at what is to be forgotten."""
+SHORT_TICK_SECONDS: Final = 0.01
+"""The same while more is to be let go than one look does."""
 _MAX_CHANNELS: Final = 10_000
 
 
@@ -59,8 +61,8 @@ class EventsFeed:
             await self._until_lost(connection)
         finally:
             self._workers.disconnected()
-            self._let_go()
             await connection.close()
+            await self._let_go()
 
     # -- what is known ------------------------------------------------------------------------------------------
 
@@ -79,14 +81,14 @@ class EventsFeed:
 
     def progress(self, queue: str) -> float | None:
         """When a job of a queue was last started."""
-        return self._tasks.progress.get(queue)
+        return self._tasks.held.progress.get(queue)
 
     # -- following ----------------------------------------------------------------------------------------------
 
     async def _until_lost(self, connection: PushConnection) -> None:
         while True:
             try:
-                async with asyncio.timeout(TICK_SECONDS):
+                async with asyncio.timeout(SHORT_TICK_SECONDS if self._tasks.held.overdue else TICK_SECONDS):
                     await connection.lost()
             except TimeoutError:
                 self._look_at_clock()
@@ -97,8 +99,11 @@ class EventsFeed:
         self._workers.forget(tick)
         self._hand_on()
 
-    def _let_go(self) -> None:
-        self._tasks.flush()
+    async def _let_go(self) -> None:
+        """Of all that is held, as what it waits for may pass unheard. The loop gets its turns."""
+        while self._tasks.held.flush():
+            self._hand_on()
+            await asyncio.sleep(0)
         self._hand_on()
 
     def _take(self, push: Push) -> None:
@@ -116,9 +121,7 @@ class EventsFeed:
     def _take_event(self, event: Event, prefix: str, now: float, tick: float) -> bool:
         """Whether the event says what it is of. Those of an application's own types say it to others."""
         if event.type.startswith("task-"):
-            if event.uuid:
-                self._tasks.take(event, prefix)
-            return bool(event.uuid)
+            return self._tasks.take(event, prefix)
         if event.type.startswith("worker-"):
             if event.hostname:
                 self._workers.take(event, now, tick)
@@ -135,8 +138,7 @@ class EventsFeed:
 
     def _hand_on(self) -> None:
         tasks, sink = self._tasks, self._sink
-        if tasks.events:
-            events, tasks.events = tasks.events, []
+        if events := tasks.take_events():
             sink.record(events)
         if tasks.forgotten:
             sink.forgotten(tasks.forgotten)
@@ -145,7 +147,7 @@ class EventsFeed:
     def _dropped(self, push: Push) -> None:
         """A message that there was no room for."""
         self._sink.lost(count_events(push[3]))
-        self._workers.doubt(self._monotonic())
+        self._workers.missed(self._monotonic())
 
     def _channel(self, channel: bytes) -> tuple[str, str]:
         """What stands before a channel's name, and the kind of its events."""

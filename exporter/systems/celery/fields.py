@@ -9,8 +9,6 @@ _WRAPPER: Final = "ExceptionWithTraceback"
 """billiard's, around what a worker raises in the name of a task: WorkerLostError, TimeLimitExceeded. Its `repr` does
 not tell what it holds (billiard's `einfo.py`)."""
 _TRACEBACK: Final = "Traceback (most recent call last):"
-
-
 _KEPT_NAMES: Final = 10_000
 _kept: dict[str, str] = {}
 

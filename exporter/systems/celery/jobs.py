@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
+from exporter.model import Finished, Retried, Started
 from exporter.safe.text import UNKNOWN
-from exporter.systems.celery.events import Event
+
+BELIEVED_SECONDS: Final = 1e9
+"""No run and no wait is longer."""
+Happened = Started | Retried | Finished
+"""What may wait for the queue of its job."""
 
 
 class Attempt(msgspec.Struct, frozen=True, gc=False, eq=False):
     """One run of a job in one worker; each is itself and equal to no other."""
 
     worker: str
-    started: float  # Unix time
+    started: float  # Unix time, by the worker's clock
     number: int  # 1 for the first
     begun: float  # when we heard of it, by our monotonic clock
 
@@ -28,22 +35,47 @@ class Job(msgspec.Struct, gc=False):
     pending: int | None = None
     """The lowest number of retries with which it was received and not started yet: a retry may be received before the
     attempt that asked for it is said to have started."""
+    receiver: str | None = None
+    """The worker that received it last."""
     sent: bool = False
     """Its `task-sent` was seen."""
     started: bool = False
     first_started: bool = False
     """Its first attempt was."""
     ended: bool = False
-    requeued: bool = False
-    """Its worker gave its message back, and nobody has started it since."""
+    requeued: str | None = None
+    """The worker that gave its message back, while nobody is known to have got that since."""
     settled: bool = False
-    """Nothing of it is held any more, whether or not its queue is known."""
+    """Nothing of it waits for its queue any more, whether or not that is known."""
     attempts: tuple[Attempt, ...] = ()
     """Those that run, oldest first. A redelivered job may run in two workers at once."""
-    held: list[Event] | None = None
-    rejected: Event | None = None
+    held: list[tuple[Happened, float | None]] | None = None
+    """What waits, each with the time by its worker's clock where it is the job's first start."""
+    held_until: float = 0.0
+    rejected: str | None = None
+    """The worker whose rejection of it is the last of what is held."""
+    former: Job | None = None
+    """The job that this one replaces under its id, where a start of that one is still to come."""
 
     @property
     def task(self) -> str:
         """Its name as a label."""
         return self.name or UNKNOWN
+
+    def runs_in(self, worker: str) -> Attempt | None:
+        """The oldest of its attempts in a worker."""
+        for attempt in self.attempts:
+            if attempt.worker == worker:
+                return attempt
+        return None
+
+    def drop(self, attempt: Attempt) -> None:
+        """An attempt runs no more."""
+        self.attempts = () if self.attempts == (attempt,) else tuple(a for a in self.attempts if a is not attempt)
+
+    def waited(self, started: float) -> float | None:
+        """From due to `started`, if that can be told."""
+        if self.due is None:
+            return None
+        wait = started - self.due
+        return None if wait > BELIEVED_SECONDS else max(0.0, wait)

@@ -1,15 +1,12 @@
 """The task table: from Celery's events to job events.
 
-What the events of a job leave out (most carry nothing but its id) is remembered from the earlier ones. Producers and
-workers send on connections of their own, so a job's start may overtake its `task-sent`, which alone knows the queue:
-then the start is held for a moment. Which event is sent when: celery's `worker/request.py`, `worker/strategy.py`,
-`worker/consumer/consumer.py`, `app/amqp.py`.
+What the events of a job leave out (most carry nothing but its id) is remembered from the earlier ones. Which event is
+sent when: celery's `worker/request.py`, `worker/strategy.py`, `worker/consumer/consumer.py`, `app/amqp.py`.
 """
 
 from __future__ import annotations
 
-import math
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -17,46 +14,38 @@ from exporter.model import Enqueued, Finished, JobEvent, Outcome, Retried, Start
 from exporter.safe.text import UNKNOWN
 from exporter.systems.celery.events import Event
 from exporter.systems.celery.fields import due_time, exception_class, interned
-from exporter.systems.celery.jobs import Attempt, Job
+from exporter.systems.celery.holding import GRACE, Holding
+from exporter.systems.celery.jobs import BELIEVED_SECONDS, Attempt, Job
 from exporter.systems.celery.workers import Workers
 
 JOBS: Final = 200_000
 """Jobs remembered that have not ended: about 100 MB."""
 ENDED_JOBS: Final = 10_000
 """Jobs remembered that have."""
-GRACE: Final = 2.0
-"""Seconds that events of a job wait for its `task-sent`, and a rejection for the failure that it belongs to."""
-SENT_MEMORY: Final = 300.0
-"""Seconds that producers count as sending `task-sent` after one of them did."""
-_MAX_QUEUES: Final = 10_000
 _MAX_ATTEMPTS: Final = 8
 """Attempts of one job at a time."""
 _BELIEVED_SKEW: Final = 86_400.0
 """A clock that is further off is not believed."""
-_BELIEVED_RUN: Final = 1e9
 _UNKNOWN_TASK: Final = "NotRegistered"
 _REJECT: Final = "reject requeue="  # how celery.exceptions.Reject shows itself
 
 
 class Tasks:
-    """The jobs of one broker. What comes of their events gathers in `events` until somebody takes it."""
+    """The jobs of one broker."""
 
     def __init__(self, workers: Workers, jobs: int = JOBS, ended_jobs: int = ENDED_JOBS, grace: float = GRACE) -> None:
-        self.events: list[JobEvent] = []
         self.forgotten = 0
         """Jobs forgotten before they ended."""
-        self.progress: dict[str, float] = {}
-        """When the last job of a queue started."""
+        self.held = Holding(grace)
+        """Where job events go."""
         self._workers = workers
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         self._ended: OrderedDict[str, Job] = OrderedDict()
         self._capacity, self._ended_capacity = jobs, ended_jobs
-        self._grace = grace
-        self._waiting: deque[tuple[float, Job]] = deque()  # until when, in that order
         self._now = 0.0
         self._tick = 0.0
-        self._last_sent = -math.inf
-        self._endings: Mapping[str, Callable[[Job, Event], None]] = {
+        self._by_workers: Mapping[str, Callable[[Job, Event], None]] = {
+            "task-received": self._receive,
             "task-started": self._start,
             "task-succeeded": self._succeed,
             "task-failed": self._fail,
@@ -66,37 +55,32 @@ class Tasks:
             "task-cancelled": self._cancel,
         }
 
-    # -- what the feed tells ------------------------------------------------------------------------------------
+    # -- what the feed tells and takes --------------------------------------------------------------------------
 
     def at(self, now: float, tick: float) -> None:
-        """It is `now` by the clock, `tick` by the monotonic one: what was held for long enough is let go."""
+        """It is `now` by the clock, `tick` by the monotonic one."""
         self._now, self._tick = now, tick
-        while self._waiting and self._waiting[0][0] <= tick:
-            self._release(self._waiting.popleft()[1])
+        self.held.at(tick)
 
-    def flush(self) -> None:
-        """Lets go of all that is held."""
-        while self._waiting:
-            self._release(self._waiting.popleft()[1])
-
-    def take(self, event: Event, prefix: str = "") -> None:
-        """An event of a task; of any other type, nothing happens. `prefix` stands before the names of its queues."""
-        apply = self._endings.get(event.type)
+    def take(self, event: Event, prefix: str = "") -> bool:
+        """An event of a task; of an application's own type, nothing happens. `prefix` stands before the names of its
+        queues. Whether it says what it must: its job, and its worker."""
+        kind = event.type
+        apply = self._by_workers.get(kind)
         if apply is not None:
-            job = self._job(event.uuid)
-            if job.held is not None:
-                job.held.append(event)
-            elif job.queue is None and not job.settled and self._tick - self._last_sent < SENT_MEMORY:
-                job.held = [event]
-                self._wait(job)
-            elif job.rejected is not None:
-                self._apply(job, event)
-            else:
-                apply(job, event)
-        elif event.type == "task-received":
-            self._receive(self._job(event.uuid), event)
-        elif event.type == "task-sent":
+            if not event.hostname or not event.uuid:
+                return False
+            apply(self._job(event.uuid), event)
+        elif kind == "task-sent":
+            if not event.uuid:
+                return False
             self._send(self._job(event.uuid), event, prefix)
+        return True
+
+    def take_events(self) -> list[JobEvent]:
+        """What came of it all since this was called last."""
+        events, self.held.events = self.held.events, []
+        return events
 
     # -- the table ----------------------------------------------------------------------------------------------
 
@@ -123,84 +107,88 @@ class Tasks:
 
     def _forget(self, job: Job) -> None:
         """For a job that no table holds any more: what is held of it is recorded, and nothing of it runs."""
-        self._release(job)
+        self.held.release(job)
         for attempt in job.attempts:
             self._workers.ended(attempt)
-        job.attempts = ()
+        job.attempts, job.former = (), None
 
-    # -- holding ------------------------------------------------------------------------------------------------
-
-    def _wait(self, job: Job) -> None:
-        self._waiting.append((self._tick + self._grace, job))
-
-    def _release(self, job: Job) -> None:
-        held, job.held, job.settled = job.held, None, True
-        for event in held or ():
-            self._apply(job, event)
-        if held is None:
-            self._end_rejected(job)
-
-    def _apply(self, job: Job, event: Event) -> None:
-        if job.rejected is not None and event.type == "task-failed" and event.hostname == job.rejected.hostname:
-            job.rejected = None  # without `acks_on_failure_or_timeout` a failure is told as a rejection first
-        self._end_rejected(job)
-        self._endings[event.type](job, event)
-
-    def _end_rejected(self, job: Job) -> None:
-        event, job.rejected = job.rejected, None
-        if event is not None:
-            self._end(job, event, Outcome.REJECTED)
+    def _replace(self, job: Job) -> Job:
+        """A new job under the id of another, as `Task.replace` sends it: that one ends without an event. The start of
+        a short one may be told only now."""
+        self._jobs.pop(job.uuid, None)
+        self._ended.pop(job.uuid, None)
+        self._forget(job)
+        to_start = not job.ended and (job.pending is not None or not job.started)
+        return self._remember(Job(job.uuid, former=job if to_start else None))
 
     # -- before a job runs --------------------------------------------------------------------------------------
 
     def _send(self, job: Job, event: Event, prefix: str) -> None:
-        self._last_sent = self._tick
+        self.held.sent()
         if not event.retries:  # else the job is sent once more, by the worker
+            name = interned(event.name)
+            if not job.sent and _differ(name, job.name):  # late, of a job that was replaced since
+                self._record_enqueued(Job(job.uuid, name, _queue(event, prefix)), self._time(event))
+                return
             job = self._enqueue(job, event, prefix)
         elif job.queue is None:
             job.queue = _queue(event, prefix)
             job.name = job.name or interned(event.name)
         if job.queue is None:
             job.settled = True  # sent to an exchange: nobody will tell the queue
-        if job.held is not None:
-            self._release(job)
+        if job.held is not None and job.rejected is None:
+            self.held.release(job)
 
     def _enqueue(self, job: Job, event: Event, prefix: str) -> Job:
         at = self._time(event)
-        if job.sent and (job.started or job.ended):  # an id that is used once more, as `Task.replace` does
-            self._jobs.pop(job.uuid, None)
-            self._ended.pop(job.uuid, None)
-            self._forget(job)
-            job = self._remember(Job(job.uuid))
+        name = interned(event.name)
+        if job.sent and (job.started or job.ended or _differ(name, job.name)):
+            job = self._replace(job)
         job.sent = True
         job.queue = _queue(event, prefix) or job.queue
-        job.name = interned(event.name) or job.name
+        job.name = name or job.name
         eta = due_time(event.eta)
         job.due = at if eta is None else max(at, eta)
-        self.events.append(Enqueued(job.queue or UNKNOWN, job.task, job.uuid, at))
+        self._record_enqueued(job, at)
         return job
 
+    def _record_enqueued(self, job: Job, at: float) -> None:
+        self.held.events.append(Enqueued(job.queue or UNKNOWN, job.task, job.uuid, min(at, self._now)))
+
     def _receive(self, job: Job, event: Event) -> None:
-        if job.name is None:
-            job.name = interned(event.name)
-        retries = max(0, event.retries or 0)
+        name = interned(event.name)
+        if _differ(name, job.name):
+            job = job.former if job.former is not None and job.former.name == name else self._replace(job)
+        job.name = job.name or name
+        job.receiver = interned(event.hostname)
+        if job.requeued == job.receiver:
+            job.requeued = None
+        retries = event.retries or 0
         job.retries = retries
         if job.pending is None or retries < job.pending:
             job.pending = retries
         if event.eta is not None and job.due is None and not retries:
-            job.due = due_time(event.eta)
+            eta = due_time(event.eta)  # perhaps long past: that of a job that is redelivered, or was sent late
+            job.due = eta if eta is not None and eta > self._time(event) else None
 
     # -- attempts -----------------------------------------------------------------------------------------------
 
     def _start(self, job: Job, event: Event) -> None:
+        former = job.former
+        if former is not None and event.hostname == former.receiver:  # it ran before it was replaced
+            job.former = None
+            self._start_attempt(former, event)
+            self._forget(former)
+        else:
+            self._start_attempt(job, event)
+
+    def _start_attempt(self, job: Job, event: Event) -> None:
         at = self._time(event)
         retries = job.retries if job.pending is None else job.pending
         job.pending = job.retries if job.retries > retries else None
-        wait = None
-        if not retries and not job.first_started:
-            job.first_started = True
-            wait = None if job.due is None else max(0.0, at - job.due)
-        job.started, job.requeued = True, False
+        first = not retries and not job.first_started
+        job.first_started = job.first_started or first
+        job.started, job.requeued = True, None
         attempt = Attempt(interned(event.hostname) or "", at, retries + 1, self._tick)
         if len(job.attempts) >= _MAX_ATTEMPTS:
             self._close(job, job.attempts[0])
@@ -208,25 +196,19 @@ class Tasks:
         self._workers.started(attempt, job)
         if job.ended and job.uuid in self._ended:
             self._remember(job)
-        queue = job.queue or UNKNOWN
-        self._note_progress(queue, at)
-        self.events.append(Started(queue, job.task, job.uuid, at, wait, attempt.number))
-
-    def _note_progress(self, queue: str, at: float) -> None:
-        if len(self.progress) >= _MAX_QUEUES and queue not in self.progress:
-            self.progress.clear()
-        self.progress[queue] = max(at, self.progress.get(queue, 0.0))
+        wait = job.waited(at) if first else None
+        started = Started(job.queue or UNKNOWN, job.task, job.uuid, min(at, self._now), wait, attempt.number)
+        self.held.put(job, started, at if first else None)
 
     def _close_in(self, job: Job, worker: str) -> Attempt | None:
         """Ends the oldest attempt that runs in a worker."""
-        for attempt in job.attempts:
-            if attempt.worker == worker:
-                self._close(job, attempt)
-                return attempt
-        return None
+        attempt = job.runs_in(worker)
+        if attempt is not None:
+            self._close(job, attempt)
+        return attempt
 
     def _close(self, job: Job, attempt: Attempt) -> None:
-        job.attempts = () if len(job.attempts) == 1 else tuple(a for a in job.attempts if a is not attempt)
+        job.drop(attempt)
         self._workers.ended(attempt)
 
     def _retry(self, job: Job, event: Event) -> None:
@@ -237,7 +219,8 @@ class Tasks:
         run = None if attempt is None else max(0.0, at - attempt.started)
         number = job.retries + 1 if attempt is None else attempt.number
         exception = exception_class(event.exception)
-        self.events.append(Retried(job.queue or UNKNOWN, job.task, job.uuid, at, run, exception, number))
+        at = min(at, self._now)
+        self.held.put(job, Retried(job.queue or UNKNOWN, job.task, job.uuid, at, run, exception, number))
 
     def _cancel(self, job: Job, event: Event) -> None:
         """The attempt ends, the job does not: a worker that shuts down, or lost its broker, cancels what runs.
@@ -260,23 +243,27 @@ class Tasks:
         if attempt is not None:
             number = attempt.number
             run = max(0.0, at - attempt.started) if run is None else run
-        self.events.append(
-            Finished(job.queue or UNKNOWN, job.task, job.uuid, at, outcome, None, run, exception, number)
-        )
+        at = min(at, self._now)
+        end = Finished(job.queue or UNKNOWN, job.task, job.uuid, at, outcome, None, run, exception, number)
+        if outcome is Outcome.REJECTED:
+            self.held.reject(job, end, event.hostname)
+        else:
+            self.held.put(job, end)
         self._bury(job)
 
     def _succeed(self, job: Job, event: Event) -> None:
         run = event.runtime  # null for a worker that was lost after it stored the result
-        self._end(job, event, Outcome.SUCCEEDED, run if run is not None and 0 <= run <= _BELIEVED_RUN else None)
+        self._end(job, event, Outcome.SUCCEEDED, run if run is not None and 0 <= run <= BELIEVED_SECONDS else None)
 
     def _fail(self, job: Job, event: Event) -> None:
         exception = exception_class(event.exception, event.traceback)
-        ran = any(attempt.worker == event.hostname for attempt in job.attempts)
-        if exception == _UNKNOWN_TASK and not ran:  # the worker's own; a task may raise it, too
-            self._end(job, event, Outcome.NOT_FOUND)
-        elif event.exception is not None and event.exception.startswith(_REJECT):  # celery 5.7 tells both
+        if event.exception is not None and event.exception.startswith(_REJECT):  # celery 5.7 tells both
             self._end(job, event, Outcome.REJECTED)
-        elif not job.requeued:  # celery 5.7 tells of a time-out beside giving the message back
+        elif job.rejected == event.hostname:  # without `acks_on_failure_or_timeout` it is told as a rejection first
+            self.held.amend(job, min(self._time(event), self._now), exception or UNKNOWN)
+        elif exception == _UNKNOWN_TASK and job.runs_in(event.hostname) is None:  # a task may raise it, too
+            self._end(job, event, Outcome.NOT_FOUND)
+        elif job.requeued != event.hostname:  # celery 5.7 tells of a time-out beside giving the message back
             self._end(job, event, Outcome.FAILED, None, exception or UNKNOWN)
 
     def _revoke(self, job: Job, event: Event) -> None:
@@ -285,15 +272,20 @@ class Tasks:
     def _reject(self, job: Job, event: Event) -> None:
         if event.requeue:
             self._close_in(job, event.hostname)
-            job.requeued = True
-        elif job.attempts or not job.ended:
-            job.rejected = event
-            self._wait(job)
+            job.requeued = interned(event.hostname)
+        else:
+            self._end(job, event, Outcome.REJECTED)
 
     def _time(self, event: Event) -> float:
+        """By the sender's clock, for durations; what is recorded is never later than now."""
         at = event.timestamp
         return at if abs(at - self._now) < _BELIEVED_SKEW else self._now
 
 
 def _queue(event: Event, prefix: str) -> str | None:
     return interned(prefix + event.queue) if event.queue else None
+
+
+def _differ(name: str | None, other: str | None) -> bool:
+    """Of two names, whether both are known, and are not the same."""
+    return name is not None and other is not None and name != other

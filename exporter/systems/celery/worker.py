@@ -1,0 +1,139 @@
+"""One Celery worker: its heartbeats, and the attempts that run in it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from exporter.model import WorkerState
+from exporter.systems.celery.events import Event
+from exporter.systems.celery.jobs import Attempt, Job
+
+FREQ: Final = 2.0
+"""Seconds between two heartbeats, where a worker does not say (celery's default)."""
+_BELIEVED_FREQS: Final = (0.1, 600.0)
+STALE_BEATS: Final = 3
+"""A worker is lost when as many heartbeats are missing."""
+MISMATCHES: Final = 3
+"""Heartbeats in a row that name more jobs than are known to run, or fewer, until what is known is believed no more:
+task events may lag a little behind a heartbeat."""
+
+
+class Worker:
+    """One worker, by the name it gives itself."""
+
+    __slots__ = (
+        *("active", "agreed", "certain", "doubts", "freq", "ghosts", "heard", "last_heartbeat", "mismatches"),
+        *("too_many", "touched", "pid", "version"),
+    )
+
+    def __init__(self, tick: float) -> None:
+        self.touched = tick
+        """When we last heard of it, in whatever way."""
+        self.heard: float | None = None
+        """When the last heartbeat came, by our monotonic clock; None where only jobs told of the worker."""
+        self.last_heartbeat = 0.0
+        self.freq = FREQ
+        self.active: int | None = None
+        self.pid: int | None = None
+        self.version: str | None = None
+        self.certain: dict[Attempt, Job] = {}
+        """What started since the last doubt and has not ended."""
+        self.ghosts: dict[Attempt, Job] = {}
+        """What started before, and may have ended without our hearing of it."""
+        self.agreed = False
+        """Whether the worker said that just what is certain runs in it."""
+        self.mismatches = 0
+        self.too_many = False
+        self.doubts = 0
+
+    # -- what is told -------------------------------------------------------------------------------------------
+
+    def hear(self, event: Event, now: float, tick: float) -> None:
+        """A heartbeat, or the first one."""
+        self.heard = self.touched = tick
+        self.last_heartbeat = now
+        self.freq = _freq(event.freq)
+        self.version = event.sw_ver or None
+        self.pid = event.pid
+        self.active = event.active
+        if self.active is not None:
+            self._compare(self.active)
+
+    def began_anew(self, event: Event) -> bool:
+        """Whether a worker that comes online is another process than before. In containers the pid is often the same;
+        after a lost connection the same process says so again."""
+        other = event.pid is not None and self.pid is not None and event.pid != self.pid
+        return other or event.active == 0
+
+    def start(self, attempt: Attempt, job: Job) -> None:
+        """An attempt of a job runs in it."""
+        self.certain[attempt] = job
+
+    def end(self, attempt: Attempt) -> None:
+        """It does so no more."""
+        if self.certain.pop(attempt, None) is None:
+            self.ghosts.pop(attempt, None)
+
+    def end_all(self) -> None:
+        """Nothing of what is known to run there does."""
+        self.doubt()
+        self._drop_ghosts()
+
+    # -- certainty ----------------------------------------------------------------------------------------------
+
+    def notice(self, doubts: int) -> None:
+        """How often events were missed, all in all."""
+        if doubts != self.doubts:
+            self.doubts = doubts
+            self.doubt()
+
+    def doubt(self) -> None:
+        """Ends may have been missed."""
+        self.ghosts.update(self.certain)
+        self.certain = {}
+        self.agreed, self.mismatches = False, 0
+
+    def _compare(self, active: int) -> None:
+        """With what a heartbeat says. Some jobs end without any event: those that raise `Ignore`."""
+        if active == len(self.certain):
+            self.agreed, self.mismatches = True, 0
+            self._drop_ghosts()
+            return
+        too_many = len(self.certain) > active
+        self.mismatches = self.mismatches + 1 if too_many == self.too_many else 1
+        self.too_many = too_many
+        # While ghosts may run, more than is certain is no surprise.
+        if self.mismatches >= MISMATCHES and (self.agreed or too_many):
+            self.doubt()
+
+    def _drop_ghosts(self) -> None:
+        for attempt, job in self.ghosts.items():
+            job.drop(attempt)
+        self.ghosts.clear()
+
+    # -- what is asked ------------------------------------------------------------------------------------------
+
+    @property
+    def runs(self) -> bool:
+        """Whether anything may run there."""
+        return bool(self.certain or self.ghosts)
+
+    def up(self, tick: float) -> bool:
+        """Whether heartbeats come."""
+        return self.heard is not None and tick - self.heard <= STALE_BEATS * self.freq
+
+    def state(self, name: str, tick: float) -> WorkerState:
+        """The worker as it stands."""
+        up = self.up(tick)
+        return WorkerState(
+            worker=name,
+            up=up,
+            last_heartbeat=self.last_heartbeat,
+            busy_slots=self.active if up else None,
+            version=self.version,
+        )
+
+
+def _freq(freq: float | None) -> float:
+    shortest, longest = _BELIEVED_FREQS
+    return freq if freq is not None and shortest <= freq <= longest else FREQ
