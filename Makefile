@@ -32,7 +32,7 @@ test-celery57: .venv-test/.made .venv-celery57/.made ## the end-to-end tests, wi
 
 # One after the other: they would compete for two cores and spoil each other's deadlines.
 .PHONY: test-others
-test-others: .venv-test/.made ## the tests that are not slow, on the other Pythons where present
+test-others: .venv-test/.made ## all but the slow and the end-to-end tests, on the other Pythons where present
 	@main=$$(.venv-test/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
 	for version in $(OTHER_PYTHONS); do \
 	    if [ "$$version" != "$$main" ] && scripts/find-python "$$version" >/dev/null 2>&1; then \
@@ -42,7 +42,8 @@ test-others: .venv-test/.made ## the tests that are not slow, on the other Pytho
 
 test-3.%: .venv-3.%/.made
 	@echo "the same on Python 3.$*"
-	@.venv-3.$*/bin/python -m pytest -q -m "not slow"
+	@.venv-3.$*/bin/python -m pytest -q -m "not slow" --ignore tests/e2e
+	@.venv-3.$*/bin/python -m pytest -q tests/e2e/test_queues.py tests/e2e/test_workers.py
 
 .PHONY: servers
 servers: ## the servers that tests need, from the distribution's packages where they may be installed

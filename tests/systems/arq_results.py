@@ -17,6 +17,7 @@ from exporter.brokers.pulls import BrokerError, Pulls
 from exporter.brokers.turn import Turn
 from exporter.systems.arq.feed import ResultsFeed
 from exporter.systems.arq.modes import FeedMode
+from exporter.systems.arq.seen import steady
 from tests.systems.sinks import RecordingSink
 
 QUEUE = "arq:queue"
@@ -56,20 +57,72 @@ def names(prefix: str, number: int) -> list[str]:
     return [f"{prefix}{place}" for place in range(number)]
 
 
+class Clocks:
+    """The clocks of the machine, and what the test does to them."""
+
+    def __init__(self) -> None:
+        self.passed = 0.0
+        """Seconds by which time is further on than it is."""
+        self.set_by = 0.0
+        """Seconds by which the wall clock is set wrong."""
+
+    def wall(self) -> float:
+        return time.time() + self.passed + self.set_by
+
+    def steady(self) -> float:
+        return steady() + self.passed
+
+
 class Following:
     """A feed, followed again and again; `problems` says why it ended each time."""
 
     def __init__(self, url: str, mode: str = "auto", queues: Iterable[str] = (QUEUE,)) -> None:
         self.sink = RecordingSink()
+        self.clocks = Clocks()
         self.pulls = Pulls(parse_address(url))
         watched = list(queues)
 
         async def find() -> list[str]:
             return watched
 
-        self.feed = ResultsFeed(self.pulls, Turn(), FeedMode(mode), find)
+        self.feed = ResultsFeed(self.pulls, Turn(), FeedMode(mode), find, self.clocks.wall, self.clocks.steady)
         self.problems: list[str] = []
         self._task: asyncio.Task[None] | None = None
+        self._looks = 0
+        self._count_looks()
+
+    def _count_looks(self) -> None:
+        look = self.feed.tally.ahead.look
+
+        async def counted(*arguments: Any) -> None:
+            self._looks += 1
+            await look(*arguments)
+
+        self.feed.tally.ahead.look = counted  # type: ignore[method-assign, assignment]
+
+    @asynccontextmanager
+    async def searches_held(self, *, where: str) -> AsyncIterator[asyncio.Event]:
+        """Holds up every search that begins until the end of the block, at its `start` or `end`. The event tells that
+        one has come there."""
+        reached, go = asyncio.Event(), asyncio.Event()
+        scan = self.pulls.scan
+
+        async def held(*arguments: str) -> AsyncIterator[list[bytes]]:
+            if where == "start":
+                reached.set()
+                await go.wait()
+            async for keys in scan(*arguments):
+                yield keys
+            if where == "end":
+                reached.set()
+                await go.wait()
+
+        self.pulls.scan = held  # type: ignore[method-assign]
+        try:
+            yield reached
+        finally:
+            self.pulls.scan = scan  # type: ignore[method-assign]
+            go.set()
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._follow())
@@ -110,6 +163,18 @@ class Following:
 
     async def until_connected(self, times: int = 1) -> None:
         await self.until(lambda: len(self.sink.modes) >= times)
+
+    async def until_watched(self) -> None:
+        """Returns once the feed has made sure twice that all is good."""
+        wanted = self._looks + 3
+        await self.until(lambda: self._looks >= wanted)
+
+    async def restart(self) -> None:
+        """Follows anew, and returns once it is connected."""
+        times = len(self.sink.modes)
+        await self.stop()
+        self.start()
+        await self.until_connected(times + 1)
 
     async def until_problems(self, times: int) -> None:
         await self.until(lambda: len(self.problems) >= times)

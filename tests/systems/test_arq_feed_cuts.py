@@ -17,6 +17,8 @@ from exporter.systems.arq import feed
 from tests.servers import RedisServer
 from tests.systems.arq_results import QUEUE, following, names, result, write
 
+pytestmark = pytest.mark.slow
+
 Cut = Callable[[redis.Redis], None]
 
 

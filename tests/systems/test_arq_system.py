@@ -102,3 +102,22 @@ async def test_the_newest_end_of_a_job_is_progress(
         assert state(await arq.observe(), QUEUE).last_progress == START + 50
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
+
+
+async def test_what_the_feed_cannot_count_is_a_problem_of_the_observation(
+    redis_server: RedisServer, client: redis.Redis, clock: Clock
+) -> None:
+    async with watching(Arq, redis_server, clock, QUEUE, discover=False) as arq:
+        (feed,) = arq.feeds
+        sink = RecordingSink()
+        following = asyncio.create_task(feed.follow(sink))
+        await until(lambda: sink.modes)
+        assert not (await arq.observe()).problems
+        for number in range(10):
+            write(client, f"late{number}", finished=START - 700)
+        problems: list[str] = []
+        while not problems:
+            problems = list((await arq.observe()).problems)
+        assert "results are told that ended 700 s ago" in problems[0]
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)

@@ -7,28 +7,34 @@ jobs that keep none, cron jobs by default among them, is not seen here.
 from __future__ import annotations
 
 import asyncio
-import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Set
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
-from exporter.brokers.pulls import SCAN_COUNT, BrokerError, Pulls
-from exporter.brokers.push import Push, PushConnection
+from exporter.brokers.pulls import BrokerError, Pulls, ReplyTooLarge
+from exporter.brokers.push import Push
 from exporter.brokers.turn import Turn
 from exporter.model import Sink
 from exporter.systems.arq import ahead
+from exporter.systems.arq.beside import first_of
 from exporter.systems.arq.modes import RESULT, FeedMode, Line, connect, pushed_keys
 from exporter.systems.arq.reading import LONGEST_KEY, PAGE, Value, decode, pages, read_values
-from exporter.systems.arq.tally import MARGIN, Rule, Tally
+from exporter.systems.arq.seen import Seen, steady
+from exporter.systems.arq.tally import Rule, Tally
 
 COALESCE: Final = 0.05
 """Seconds in which pushes may gather: a round trip for each result would cost more than reading it."""
-PENDING: Final = 1_000_000
-"""Keys that wait to be read; beyond, they are left for a search to find."""
+PENDING: Final = 250_000
+"""Keys that wait to be read, 1 KiB each at most; beyond, they are left for a search to find."""
 SCAN_INTERVAL: Final = 5.0
 BUSY_SHARE: Final = 0.05
 """Of the time, at most this share is spent searching."""
+LONGEST_PAUSE: Final = 300.0
+"""Seconds between two searches while none succeeds."""
+CHECK_INTERVAL: Final = 5.0
+"""Seconds between two looks whether the server still pushes."""
 LEARN_INTERVAL: Final = 2.0
 """Seconds. What is deferred by less in a queue that is new is not seen before it is due."""
 
@@ -50,8 +56,9 @@ class ResultsFeed:
         mode: FeedMode = FeedMode.AUTO,
         queues: Callable[[], Awaitable[Collection[str]]] | None = None,
         clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = steady,
     ) -> None:
-        """`queues` gives those in which to look for what gets due."""
+        """`queues` gives those in which to look for what gets due. `monotonic` tells when `clock` was set."""
         self.tally = Tally(clock)
         self._pulls = pulls
         self._turn = turn
@@ -64,22 +71,25 @@ class ResultsFeed:
         self._arrived = asyncio.Event()
         self._search_wanted = asyncio.Event()
         self._pushed: set[bytes] | None = None  # since before a search, while it goes on
-        self._armed: float | None = None  # when we were, for the first time
-        self._first_cutoff = math.inf  # of the searches until one has come to its end
+        self._seen = Seen(self.tally, clock, monotonic)
         self.seeded = False
         """Whether it is known what stood there when we came."""
-        self._good = -math.inf  # until then everything that was written has been pushed to us, or was found
-        self._missed: float | None = None  # since when it may not have been
+        self._given_up = 0  # searches in a row
+        self._search_problem: str | None = None
         self._sink: Sink
+
+    @property
+    def problems(self) -> Collection[str]:
+        """Why not everything is counted, if so: one line each."""
+        return [problem for problem in (self._search_problem, self.tally.problem) if problem]
 
     async def follow(self, sink: Sink) -> None:
         """See `model.Feed`. Raises BrokerError when one of the connections is lost."""
         self._sink = sink
-        self._pushed = set(self._pending)
         try:
             async with connect(self._pulls.address, self._turn, self._wanted, self._on_push) as line:
                 self._arm(line, sink)
-                await _first_of(
+                await first_of(
                     *line.losses(),
                     self._read_pushed(line, sink),
                     self._search(line, sink) if line.sub else self._search_for_ever(line, sink),
@@ -87,14 +97,12 @@ class ResultsFeed:
                     self._learn_queues(),
                 )
         finally:
-            self._pushed = None
-            if self._armed is not None:  # cut off in the first search: the clocks have to tell what is new in the next
-                self._first_cutoff = self._armed
+            if self._seen.armed is not None:  # cut off in the first search: the clocks have to tell what is new
+                self._seen.first_cutoff = self._seen.armed
 
     def _arm(self, line: Line, sink: Sink) -> None:
-        if self._armed is None:
-            self._armed = self._good = self._clock()
-        self._want_search()
+        self._seen.arm()
+        self._search_wanted.set()
         self._prune()
         if line.sub or self.seeded:
             sink.connected(line.mode)
@@ -131,6 +139,7 @@ class ResultsFeed:
             try:
                 for page in pages(self._taken):
                     values = await read_values(line.data, page)
+                    self._seen.check()
                     await decode(self._turn, values, lambda value: self.tally.take_pushed(value, sink))
                     done += len(page)
             finally:  # what was decoded already of the page is remembered
@@ -140,8 +149,7 @@ class ResultsFeed:
     # -- searched -----------------------------------------------------------------------------------------------
 
     def _want_search(self) -> None:
-        """Results may have been written of which nothing tells us, since all was good for the last time."""
-        self._missed = self._good if self._missed is None else self._missed
+        self._seen.doubt()
         self._search_wanted.set()
 
     async def _search(self, line: Line, sink: Sink) -> None:
@@ -150,72 +158,91 @@ class ResultsFeed:
             await self._search_wanted.wait()
             began = time.monotonic()
             await self._search_once(line, sink)
-            await asyncio.sleep(_pause(began))
+            await asyncio.sleep(self._pause(began))
 
     async def _search_for_ever(self, line: Line, sink: Sink) -> None:
         """All there is, where nothing is pushed."""
         while True:
+            began, mark, first = time.monotonic(), self._seen.mark(), not self.seeded
             self._want_search()
-            began, good, first = time.monotonic(), self._clock(), not self.seeded
-            await self._search_once(line, sink)
-            self._good = good
-            if first:  # what came up during the first search stands there for us
-                sink.connected(line.mode)
-            await asyncio.sleep(_pause(began))
+            if await self._search_once(line, sink):
+                self._seen.confirm(mark)
+                if first:  # what came up during the first search stands there for us
+                    sink.connected(line.mode)
+            await asyncio.sleep(self._pause(began))
 
-    async def _search_once(self, line: Line, sink: Sink) -> None:
+    async def _search_once(self, line: Line, sink: Sink) -> bool:
+        """Whether it came to its end: one key of many megabytes keeps it from that. Pushes are counted all the same."""
         self._search_wanted.clear()
-        if self._pushed is None:
-            self._pushed = {*self._pending, *self._taken}
-        rule = self._rule(line)
-        async for keys in _scan(line.data):
-            for page in pages(keys):
-                await self._take_standing(line, page, rule, sink)
-            self.tally.record_standing(rule, sink)
-        self._pushed = None
+        self._pushed = pushed = {*self._pending, *self._taken}
+        try:
+            await self._search_through(line, pushed, sink)
+        except ReplyTooLarge as error:
+            self._given_up += 1
+            self._search_problem = f"results cannot be searched, a key may be too long: {error}"
+            self._search_wanted.set()
+            return False
+        finally:
+            self._pushed = None
+        self._given_up, self._search_problem = 0, None
         self.seeded = True
         if not self._search_wanted.is_set():
-            self._missed = None
+            self._seen.caught_up()
+        return True
+
+    async def _search_through(self, line: Line, pushed: Set[bytes], sink: Sink) -> None:
+        rule = self._rule(line)
+        # Not over `data`: a reply that is too large ends its connection.
+        async for keys in self._pulls.scan("MATCH", RESULT.decode() + "*"):
+            for page in pages(keys):
+                values = await self._read_standing(line, page)
+                if rule.seeding and len(pushed) >= PENDING and self._seen.armed is not None:
+                    rule.cutoff = self._seen.armed  # not all that was pushed is known: the clocks tell what is new
+                await decode(self._turn, values, partial(self._take_standing, pushed, rule))
+            self.tally.record_standing(rule, sink)
 
     def _rule(self, line: Line) -> Rule:
+        self._seen.check()
         if not self.seeded:
-            return Rule(self._first_cutoff, seeding=True)
-        since = self._good if self._missed is None else self._missed
-        return Rule(max(since - MARGIN, self.tally.memory.horizon), untimed=line.sub is None)
+            return Rule(self._seen.first_cutoff, seeding=True)
+        return Rule(self._seen.cutoff, untimed=line.sub is None)
 
-    async def _take_standing(self, line: Line, keys: list[bytes], rule: Rule, sink: Sink) -> None:
+    async def _read_standing(self, line: Line, keys: list[bytes]) -> list[Value]:
+        """What stands at the keys. Those of them that had been pushed by then are known as such."""
         values = [Value(key, None) for key in keys if len(key) > LONGEST_KEY]
         values += await read_values(line.data, [key for key in keys if len(key) <= LONGEST_KEY])
         await line.barrier()
-        pushed = set() if self._pushed is None else self._pushed
-        if rule.seeding and len(pushed) >= PENDING and self._armed is not None:
-            rule.cutoff = self._armed  # not all that was pushed is known: the clocks have to tell what is new
+        return values
 
-        def take(value: Value) -> None:
-            if value.key not in pushed:  # else it is, or was, read because of that
-                self.tally.take_standing(value, rule, sink)
+    def _take_standing(self, pushed: Set[bytes], rule: Rule, value: Value) -> None:
+        if value.key not in pushed:  # else it is, or was, read because of that
+            self.tally.take_standing(value, rule, self._sink)
 
-        await decode(self._turn, values, take)
+    def _pause(self, began: float) -> float:
+        """Until the next search, in seconds."""
+        least = SCAN_INTERVAL * 2.0 ** min(self._given_up, 16)
+        return max(min(least, LONGEST_PAUSE), (time.monotonic() - began) * (1 / BUSY_SHARE - 1))
 
     # -- beside it ----------------------------------------------------------------------------------------------
 
     async def _keep_watch(self, line: Line) -> None:
-        """Makes sure, every second, that both connections are good, and looks ahead for what gets due."""
+        """Makes sure, every second, that all is good, and looks ahead for what gets due."""
+        checking, checked = line.sub is not None, time.monotonic()
         while True:
-            began, now = time.monotonic(), self._clock()
+            began, mark = time.monotonic(), self._seen.mark()
             queues = self._queues | self.tally.progress.keys()
             interval = ahead.interval(len(queues))
-            await self.tally.ahead.look(self._pulls, queues, now, interval)
+            await self.tally.ahead.look(self._pulls, queues, self._clock(), interval)
+            if checking and began - checked >= CHECK_INTERVAL:
+                checking, checked = await line.check(), began
             await line.confirm()
             if line.sub is not None:
-                self._good = now
+                self._seen.confirm(mark)
             self._prune()
             await asyncio.sleep(max(0.0, interval - (time.monotonic() - began)))
 
     def _prune(self) -> None:
-        """Forgets what no search to come would count anyway."""
-        since = self._good if self._missed is None else min(self._good, self._missed)
-        self.tally.memory.prune(since - MARGIN)
+        self._seen.prune(searching=not self._given_up)
 
     async def _learn_queues(self) -> None:
         while self._find_queues is not None:
@@ -223,30 +250,3 @@ class ResultsFeed:
                 self._queues = frozenset(await self._find_queues())
             await asyncio.sleep(LEARN_INTERVAL)
         await asyncio.Event().wait()
-
-
-async def _scan(data: PushConnection) -> AsyncIterator[list[bytes]]:
-    cursor = b"0"
-    while True:
-        cursor, keys = await data.command("SCAN", cursor, "MATCH", RESULT + b"*", "COUNT", SCAN_COUNT)
-        yield keys
-        if cursor == b"0":
-            return
-
-
-def _pause(began: float) -> float:
-    """Until the next search, in seconds."""
-    return max(SCAN_INTERVAL, (time.monotonic() - began) * (1 / BUSY_SHARE - 1))
-
-
-async def _first_of(*awaitables: Awaitable[object]) -> None:
-    """Runs them side by side until the first ends, and ends as it does. None is left running."""
-    tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

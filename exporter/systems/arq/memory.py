@@ -7,6 +7,8 @@ from typing import Final
 
 LIMIT: Final = 2_000_000
 """Identities held, some 80 bytes each: ten minutes of 3,300 results a second."""
+MARGIN: Final = 600.0
+"""Seconds by which the clocks of workers may differ from ours."""
 _MINUTE: Final = 60
 _CLOSE: Final = 10  # minutes: what lies further ahead is kept by the hour
 _HOUR: Final = 60  # minutes
@@ -16,7 +18,8 @@ _FURTHEST: Final = 48  # hours
 class Memory:
     """Hashes of (key, time of the end), in sets by minute, forgotten by whole minutes. Times are Unix seconds.
 
-    Bounded: at the limit the oldest minute goes, and `horizon` rises: what ended before it may have been forgotten.
+    Bounded: at the limit the oldest minute goes, and `horizon` rises: what ended before it may have been forgotten, or
+    was never known by the time that we have now.
     """
 
     def __init__(self, limit: int = LIMIT) -> None:
@@ -59,6 +62,16 @@ class Memory:
         self._first = max(self._first, before // _MINUTE)
         for bucket in [bucket for bucket in self._buckets if bucket < self._first]:
             self._drop(bucket)
+
+    def rebase(self, now: float) -> None:
+        """The clock was set, to `now`: nothing is forgotten because of that, nor for MARGIN from now on."""
+        minute = int(now // _MINUTE)
+        held = self._buckets.setdefault(minute, set())
+        for bucket in [bucket for bucket in self._buckets if bucket < minute]:
+            held |= self._buckets.pop(bucket)
+        self._size = sum(map(len, self._buckets.values()))
+        self._first = (now - MARGIN) // _MINUTE
+        self.horizon = now
 
     def _drop(self, bucket: int) -> None:
         self._size -= len(self._buckets.pop(bucket))

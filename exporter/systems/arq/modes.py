@@ -12,6 +12,7 @@ from exporter.brokers.address import Address
 from exporter.brokers.pulls import BrokerError
 from exporter.brokers.push import Push, PushConnection, Refused
 from exporter.brokers.turn import Turn
+from exporter.safe.text import one_line
 
 RESULT: Final = b"arq:result:"
 INVALIDATED: Final = "__redis__:invalidate"
@@ -49,6 +50,12 @@ class Line:
         """
         if self.sub is not None:
             await self.sub.command("PING")
+
+    async def check(self) -> bool:
+        """Makes sure that the server still pushes; whether it lets us look. Raises BrokerError when it does not push:
+        a mode can end without a connection's being lost."""
+        check = _CHECKS.get(self.mode)
+        return check is not None and await check(self.data)
 
     def losses(self) -> list[Awaitable[object]]:
         """One for each connection; raises when that is lost. Without `data` the server would push nothing more, and
@@ -100,12 +107,36 @@ async def _track(sub: PushConnection, data: PushConnection, db: int) -> None:
     await data.expect(b"OK", "CLIENT", "TRACKING", "ON", "REDIRECT", client, "BCAST", "PREFIX", RESULT)
 
 
+async def _still_tracks(data: PushConnection) -> bool:
+    try:
+        told = await data.command("CLIENT", "TRACKINGINFO")
+    except Refused:  # denied, or a server before 6.2
+        return False
+    flags = told[1] if isinstance(told, list) and len(told) > 1 else None
+    if not isinstance(flags, list) or not {b"on", b"bcast"} <= set(flags) or b"broken_redirect" in flags:
+        raise BrokerError(one_line(f"tracking has ended: CLIENT TRACKINGINFO says {str(flags)[:80]}"))
+    return True
+
+
 async def _notify(sub: PushConnection, data: PushConnection, db: int) -> None:
-    setting = await data.command("CONFIG", "GET", "notify-keyspace-events")
-    flags = str(setting[1]) if isinstance(setting, list) and len(setting) == 2 else ""
-    if "K" not in flags or not {"A", "$"} & set(flags):  # by the key, for strings; `A` stands for all types
-        raise Refused(f"notify-keyspace-events is {flags[:20]}, wanted K and one of A and $")
+    await _check_setting(data)
     await sub.expect(b"psubscribe", "PSUBSCRIBE", _notifications(db))
+
+
+async def _still_notifies(data: PushConnection) -> bool:
+    try:
+        await _check_setting(data)
+    except Refused as error:
+        raise BrokerError(f"keyspace notifications have ended: {error}") from None
+    return True
+
+
+async def _check_setting(data: PushConnection) -> None:
+    setting = await data.command("CONFIG", "GET", "notify-keyspace-events")
+    value = setting[1] if isinstance(setting, list) and len(setting) == 2 else None
+    flags = value.decode("utf-8", "replace") if isinstance(value, bytes) else ""
+    if "K" not in flags or not {"A", "$"} & set(flags):  # by the key, for strings; `A` stands for all types
+        raise Refused(f"notify-keyspace-events is {flags[:20]!r}, wanted K and one of A and $")
 
 
 _ARMS: Final[dict[FeedMode, Callable[[PushConnection, PushConnection, int], Awaitable[None]]]] = {
@@ -114,9 +145,13 @@ _ARMS: Final[dict[FeedMode, Callable[[PushConnection, PushConnection, int], Awai
 }
 """In the order in which they are tried."""
 
+_CHECKS: Final[dict[FeedMode, Callable[[PushConnection], Awaitable[bool]]]] = {
+    FeedMode.TRACKING: _still_tracks,
+    FeedMode.KEYSPACE: _still_notifies,
+}
 
 _COMMANDS: Final = {
-    FeedMode.TRACKING: ("client|id", "subscribe", "client|tracking"),
+    FeedMode.TRACKING: ("client|id", "subscribe", "client|tracking", "client|trackinginfo"),
     FeedMode.KEYSPACE: ("config|get", "psubscribe"),
 }
 

@@ -89,6 +89,8 @@ class Arq(RedisSystem):
             await self.pulls.ping()
         now = self.clock()
         problems = Problems(self._discovery.problem)
+        for problem in self._results.problems:
+            problems.add(problem)
         fronts = [Front(queue) for queue in queues]
         fronts = await self._count(fronts, now, problems)
         await self._walk(fronts, now, problems)

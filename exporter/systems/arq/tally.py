@@ -10,17 +10,16 @@ from typing import Final
 from exporter.model import Finished, Known, Outcome, Sink, Unreadable
 from exporter.safe.text import UNKNOWN
 from exporter.systems.arq.ahead import Ahead
-from exporter.systems.arq.memory import Memory
+from exporter.systems.arq.memory import MARGIN, Memory
 from exporter.systems.arq.modes import RESULT
 from exporter.systems.arq.reading import Value, decoded
 from exporter.systems.arq.results import Result
 from exporter.systems.keys import key_bytes, key_text
 
-MARGIN: Final = 600.0
-"""Seconds by which the clocks of workers may differ from ours."""
 QUEUES: Final = 1000
 """Learned from results; beyond, those that did nothing for longest are forgotten."""
 _LONGEST_QUEUE: Final = 1024  # bytes
+_TOO_MANY_LATE: Final = 10
 
 
 @dataclass(slots=True)
@@ -46,6 +45,22 @@ class Tally:
         self.ahead = Ahead()
         self.progress: OrderedDict[str, float] = OrderedDict()
         """When a job of a queue ended last, by queue."""
+        self._late = 0  # told since the last that was counted
+        self._late_by = 0.0
+
+    @property
+    def problem(self) -> str | None:
+        """Why results that are told may not be counted, if they are not."""
+        if self._late < _TOO_MANY_LATE:
+            return None
+        ago = f"results are told that ended {self._late_by:.0f} s ago"
+        return f"{ago}: a clock is wrong, of the workers or of this machine; they are not counted"
+
+    def rebase(self, now: float) -> None:
+        """Our clock was set, to `now`."""
+        self.memory.rebase(now)
+        for queue, at in self.progress.items():
+            self.progress[queue] = min(at, now)
 
     # Both of these decode, remember and record in one go, without a pause in which they could be cancelled: nothing is
     # counted twice, and nothing is remembered that was not counted.
@@ -53,16 +68,18 @@ class Tally:
     def take_pushed(self, value: Value, sink: Sink) -> None:
         """A result that was written just now, or is told of again.
 
-        One that ended before the memory's reach was not written just now: its time to live was changed, or another
-        database has a result of that name. (No worker's clock is that late: it would not see that its jobs are due.)
+        One that ended before the memory's reach is taken for told again: its time to live was changed, or another
+        database has a result of that name. It may as well be new, by a clock that is wrong: many of them are a problem.
         """
         found = decoded(value)
         ended = _ended(found)
+        now = self._clock()
         if ended is not None and ended < self.memory.reach:
+            self._late, self._late_by = self._late + 1, now - ended
             return
         identity = _identity(value, ended)
         if identity not in self.memory:
-            now = self._clock()
+            self._late = 0
             self.memory.add(identity, max(ended or now, now), now)
             self._count(value, found, sink, now)
 
@@ -76,7 +93,8 @@ class Tally:
             self.memory.add(identity, now, now)  # stays known while it stands
             new = rule.untimed
         else:
-            new = rule.cutoff <= ended <= now + MARGIN
+            # Never what may have been forgotten, during this search too, or would not be remembered.
+            new = max(rule.cutoff, self.memory.reach, self.memory.horizon) <= ended <= now + MARGIN
             if not known:
                 self.memory.add(identity, max(ended, now) if new else ended, now)
         if new and not known:
@@ -109,7 +127,7 @@ class Tally:
             queue=result.queue or UNKNOWN,
             task=result.task or UNKNOWN,
             job_id=key_text(job_id),
-            at=result.finished or now,
+            at=min(result.finished or now, now),
             outcome=result.outcome,
             wait=_wait(result, due),
             run=run,
