@@ -211,7 +211,8 @@ JOBS_FINISHED = Family(
 JOB_EXCEPTIONS = Family(
     "taskqueue_job_exceptions_total",
     "counter",
-    'Final failures by exception class; its sum equals jobs_finished_total{outcome="failed"}.',
+    'Final failures by exception class; the sum equals jobs_finished_total{outcome="failed"}, but for classes so new '
+    "that they still show 0.",
     (*T, "exception"),
 )
 JOB_WAIT = Family(
@@ -241,8 +242,8 @@ JOB_FAILED_RUN = Family(
 TASK_RUNNING = Family(
     "taskqueue_task_running_jobs",
     "gauge",
-    "Jobs of the task that run now; only where a running job's task is known (Celery: between task-started and the "
-    "end, on workers that are alive).",
+    "Jobs of the task that run now; only where a running job's task is known (Celery: from task-started on, on workers "
+    "that are alive; absent while a worker's own number is another, as after a gap).",
     (*B, "task"),
 )
 TASK_LAST_FINISHED = Family(

@@ -11,10 +11,10 @@ import pytest
 import redis
 
 from tests.e2e.pushing import NeverFalls, celery_job, feed, finished, publish, raw_events, until_connected
+from tests.e2e.truth import SHOWN_AT_ONCE
 from tests.servers import RedisServer, StartExporter, series, wait_until
 from tests.systems.celery_frames import channel, envelope, fields
 
-AT_ONCE = {"TASKQUEUE_EXPORTER_BIRTH_HOLD": "0"}
 A_MILLION = 1_000_000
 TASK_QUEUES = 100
 WORKER_UP = "taskqueue_worker_up"
@@ -25,7 +25,7 @@ ONE_JOB = [fields("task-received", "@", name="task-@"), fields("task-succeeded",
 @pytest.mark.slow
 def test_a_million_task_names(redis_server: RedisServer, start_exporter: StartExporter) -> None:
     config = f"brokers: [{{name: default, url: '{redis_server.url()}'}}]\nlimits: {{task_queues: {TASK_QUEUES}}}"
-    exporter = start_exporter(config=config, env=AT_ONCE)
+    exporter = start_exporter(config=config, env=SHOWN_AT_ONCE)
     until_connected(exporter)
     client = redis_server.client()
     process = psutil.Process(exporter.pid)
@@ -60,7 +60,7 @@ def send(client: redis.Redis, numbers: Iterable[int]) -> None:
 def test_workers_that_come_and_go_take_no_counter_along(
     redis_server: RedisServer, start_exporter: StartExporter
 ) -> None:
-    exporter = start_exporter(redis_url=redis_server.url(), env=AT_ONCE)
+    exporter = start_exporter(redis_url=redis_server.url(), env=SHOWN_AT_ONCE)
     until_connected(exporter)
     client = redis_server.client()
     watch = NeverFalls(exporter)

@@ -11,10 +11,10 @@ import pytest
 import redis
 
 from tests.e2e.pushing import NeverFalls, celery_job, feed, finished, publish, until_connected, writing_results
+from tests.e2e.truth import SHOWN_AT_ONCE
 from tests.namespaces import Namespace, needs_namespace
 from tests.servers import Exporter, RedisServer, StartExporter, StartRedis, wait_until
 
-AT_ONCE = {"TASKQUEUE_EXPORTER_BIRTH_HOLD": "0"}
 TWO_BEATS = 10.0
 SLACK = 5.0  # for a busy machine
 SOON = {"X-Prometheus-Scrape-Timeout-Seconds": "1"}
@@ -48,7 +48,7 @@ def test_every_result_is_counted_once_though_the_feed_is_cut(
     cut: Cut, redis_server: RedisServer, start_exporter: StartExporter
 ) -> None:
     client = redis_server.client()
-    exporter = start_exporter(redis_url=redis_server.url(), env=AT_ONCE)
+    exporter = start_exporter(redis_url=redis_server.url(), env=SHOWN_AT_ONCE)
     until_connected(exporter)
     watch = NeverFalls(exporter)
 
@@ -69,7 +69,7 @@ def test_every_result_is_counted_once_though_the_feed_is_cut(
 @pytest.mark.slow
 def test_a_server_that_comes_back_with_its_data(start_redis: StartRedis, start_exporter: StartExporter) -> None:
     server = start_redis(appendonly="yes", appendfsync="always")
-    exporter = start_exporter(redis_url=server.url(), env=AT_ONCE)
+    exporter = start_exporter(redis_url=server.url(), env=SHOWN_AT_ONCE)
     until_connected(exporter)
     watch = NeverFalls(exporter)
 
@@ -94,7 +94,7 @@ def test_a_silent_cut_is_noticed_within_two_beats(
     # given an exporter whose connections can be black-holed, and a way around that for the test
     path = str(tmp_path / "redis.sock")
     server = namespace.inside(lambda: start_redis(unixsocket=path))
-    exporter = namespace.inside(lambda: start_exporter(redis_url=server.url(), env=AT_ONCE))
+    exporter = namespace.inside(lambda: start_exporter(redis_url=server.url(), env=SHOWN_AT_ONCE))
     around = redis.Redis(unix_socket_path=path)
     watch = InNamespace(namespace, exporter)
     wait_until(lambda: feed(watch.scrape(), "connected") == feed(watch.scrape(), "connected", "celery") == 1)

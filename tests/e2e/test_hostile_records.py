@@ -5,17 +5,17 @@ from __future__ import annotations
 import psutil
 
 from tests.e2e.pushing import arq_result, celery_job, feed, finished, publish, until_connected
+from tests.e2e.truth import SHOWN_AT_ONCE
 from tests.safe.hostile import HOSTILE, MARKER
 from tests.servers import RedisServer, StartExporter, wait_until
 from tests.systems.celery_frames import channel, fields, frame, raw_frame
 
-AT_ONCE = {"TASKQUEUE_EXPORTER_BIRTH_HOLD": "0"}
 ROUNDS = 20
 
 
 def test_hostile_results_are_counted_and_run_nothing(redis_server: RedisServer, start_exporter: StartExporter) -> None:
     client = redis_server.client()
-    exporter = start_exporter(redis_url=redis_server.url(), env=AT_ONCE)
+    exporter = start_exporter(redis_url=redis_server.url(), env=SHOWN_AT_ONCE)
     until_connected(exporter)
     before = psutil.Process(exporter.pid).memory_info().rss
 
@@ -48,7 +48,7 @@ BAD_FRAMES = {
 
 def test_bad_events_beside_good_ones(redis_server: RedisServer, start_exporter: StartExporter) -> None:
     client = redis_server.client()
-    exporter = start_exporter(redis_url=redis_server.url(), env=AT_ONCE)
+    exporter = start_exporter(redis_url=redis_server.url(), env=SHOWN_AT_ONCE)
     until_connected(exporter)
     odd = [
         {**fields("task-succeeded", "odd"), "uuid": 7},

@@ -32,6 +32,21 @@ FEEDS_AT_REST = ("lost_events", "gap_seconds", "reconnects", "undecodable", "for
 UNKNOWN = "__unknown__"
 
 
+# -- what jobs raise --------------------------------------------------------------------------------------------
+
+
+class Refused(Exception):
+    """An exception of the application's own."""
+
+
+# Made anew each time: an exception that is raised again drags its old tracebacks along.
+FAILURES: dict[str, Callable[[], Exception]] = {
+    "ValueError": lambda: ValueError("no such address"),
+    "KeyError": lambda: KeyError("amount"),
+    "Refused": lambda: Refused("by the bank", 402),
+}
+
+
 # -- the record -------------------------------------------------------------------------------------------------
 
 

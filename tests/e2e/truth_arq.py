@@ -18,7 +18,7 @@ from arq.connections import RedisSettings
 from arq.constants import abort_jobs_ss
 
 from tests.e2e.apps import WORKER_URL
-from tests.e2e.truth import Recorder, recorder
+from tests.e2e.truth import FAILURES, Recorder, recorder
 
 QUEUES = ("arq:queue", "arq:letters")
 FUNCTIONS = ("deliver", "charge", "synchronize", "render")
@@ -35,18 +35,6 @@ SLOTS = 25
 AT_ONCE = 50
 
 _record = recorder()
-
-
-class Refused(Exception):
-    """An exception of the application's own."""
-
-
-# Made anew each time: an exception that is raised again drags its old tracebacks along.
-FAILURES: dict[str, Callable[[], Exception]] = {
-    "ValueError": lambda: ValueError("no such address"),
-    "KeyError": lambda: KeyError("amount"),
-    "Refused": lambda: Refused("by the bank", 402),
-}
 
 
 async def perform(ctx: dict[str, Any], plan: list[str]) -> str:

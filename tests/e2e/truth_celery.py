@@ -16,7 +16,7 @@ from uuid import uuid4
 import celery
 
 from tests.e2e.apps import WORKER_URL
-from tests.e2e.truth import Recorder, recorder
+from tests.e2e.truth import FAILURES, Recorder, recorder
 
 QUEUES = ("celery", "letters", "payments")
 PRIORITIES = (0, 3, 9)
@@ -30,18 +30,6 @@ STRANGER = "shop.nobody_knows"
 """A task that no worker has."""
 
 _record = recorder()
-
-
-class Refused(Exception):
-    """An exception of the application's own."""
-
-
-# Made anew each time: an exception that is raised again drags its old tracebacks along.
-FAILURES: dict[str, Callable[[], Exception]] = {
-    "ValueError": lambda: ValueError("no such address"),
-    "KeyError": lambda: KeyError("amount"),
-    "Refused": lambda: Refused("by the bank", 402),
-}
 
 
 def make_app(url: str) -> Any:

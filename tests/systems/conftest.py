@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import redis
 
+from exporter.systems.arq import ahead, feed
 from tests.servers import RedisServer
 from tests.systems.observing import Clock
 
@@ -17,3 +18,12 @@ def clock() -> Clock:
 @pytest.fixture
 def client(redis_server: RedisServer) -> redis.Redis:
     return redis_server.client()
+
+
+@pytest.fixture
+def in_a_hurry(monkeypatch: pytest.MonkeyPatch, client: redis.Redis) -> None:
+    """ARQ's feed searches and looks ahead as often as it can, on a server that allows every mode."""
+    client.config_set("notify-keyspace-events", "KA")
+    monkeypatch.setattr(feed, "SCAN_INTERVAL", 0.05)
+    monkeypatch.setattr(feed, "BUSY_SHARE", 1.0)
+    monkeypatch.setattr(ahead, "interval", lambda queues: 0.1)

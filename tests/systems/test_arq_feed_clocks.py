@@ -8,23 +8,15 @@ from collections import Counter
 import pytest
 import redis
 
-from exporter.systems.arq import ahead, feed
+from exporter.systems.arq import feed
 from exporter.systems.arq.memory import Memory
 from tests.servers import RedisServer
 from tests.systems.arq_results import Following, following, names, result, write
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("in_a_hurry")]
 
 MODES = ("tracking", "keyspace", "scan")
 DAY = 86400.0
-
-
-@pytest.fixture(autouse=True)
-def _hurry(monkeypatch: pytest.MonkeyPatch, client: redis.Redis) -> None:
-    client.config_set("notify-keyspace-events", "KA")
-    monkeypatch.setattr(feed, "SCAN_INTERVAL", 0.05)
-    monkeypatch.setattr(feed, "BUSY_SHARE", 1.0)
-    monkeypatch.setattr(ahead, "interval", lambda queues: 0.1)
 
 
 async def clock_set(followed: Following, by: float) -> None:

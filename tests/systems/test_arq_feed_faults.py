@@ -24,17 +24,9 @@ from tests.servers import RedisServer, StartRedis
 from tests.systems.arq_results import QUEUE, following, names, result, write
 from tests.systems.test_arq_feed_cuts import cut_reader
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("in_a_hurry")]
 
 TOO_LONG = b"arq:result:" + b"x" * (9 << 20)
-
-
-@pytest.fixture(autouse=True)
-def _hurry(monkeypatch: pytest.MonkeyPatch, client: redis.Redis) -> None:
-    client.config_set("notify-keyspace-events", "KA")
-    monkeypatch.setattr(feed, "SCAN_INTERVAL", 0.05)
-    monkeypatch.setattr(feed, "BUSY_SHARE", 1.0)
-    monkeypatch.setattr(ahead, "interval", lambda queues: 0.1)
 
 
 @pytest.fixture
