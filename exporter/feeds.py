@@ -80,11 +80,6 @@ class FeedState:
             self._connected_at = self._monotonic()
         self.mode = mode
 
-    @property
-    def stable(self) -> bool:
-        """Whether the feed has been connected for a good while."""
-        return self.mode is not None and self._monotonic() - self._connected_at > STABLE_AFTER
-
     def received(self, kind: str, n: int) -> None:
         self._events[kind] += n
         self._last_event = self._clock()
@@ -99,6 +94,11 @@ class FeedState:
         self._forgotten += n
 
     # -- of the supervisor --------------------------------------------------------------------------------------
+
+    @property
+    def stable(self) -> bool:
+        """Whether the feed has been connected for a good while."""
+        return self.mode is not None and self._monotonic() - self._connected_at > STABLE_AFTER
 
     def disconnected(self, since: float | None = None) -> None:
         """Nothing is seen any more, `since` then (None: now); where nothing ever was, since we began."""

@@ -44,7 +44,7 @@ def _ignore(push: Push) -> None:
     """Whoever subscribes to nothing gets no messages."""
 
 
-def _see(future: asyncio.Future[Any]) -> None:
+def take_note(future: asyncio.Future[Any]) -> None:
     """Takes note of an exception that nobody may be waiting for: else the loop would log it."""
     if not future.cancelled():
         future.exception()
@@ -87,7 +87,7 @@ class PushConnection(asyncio.BufferedProtocol):
         self._limit = limit
         self._loop = asyncio.get_running_loop()
         self._lost: asyncio.Future[NoReturn] = self._loop.create_future()
-        self._lost.add_done_callback(_see)
+        self._lost.add_done_callback(take_note)
         self._gone: asyncio.Future[None] = self._loop.create_future()
         self._buffer = memoryview(mmap.mmap(-1, _RECEIVE_BYTES))  # takes no memory where nothing much comes in
         self._backlog = Backlog()
@@ -292,7 +292,7 @@ class PushConnection(asyncio.BufferedProtocol):
 
     def _send(self, commands: Collection[Command]) -> asyncio.Future[list[Reply]]:
         future: asyncio.Future[list[Reply]] = self._loop.create_future()
-        future.add_done_callback(_see)
+        future.add_done_callback(take_note)
         if self._problem is not None:
             future.set_exception(self._loss())
             return future

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Collection
 from typing import Any, Final
 
+from exporter.brokers.push import take_note
+
 AGAIN: Final = 0.2
 """Seconds until what was cancelled and has not ended is cancelled again: a library may take a cancellation for its own
 (asyncio.wait_for does on Python 3.11, when what it waits for ends in the same round of the loop)."""
@@ -27,7 +29,7 @@ async def first_of(*awaitables: Awaitable[object]) -> None:
 async def _end(tasks: Collection[asyncio.Future[Any]]) -> None:
     """Cancels them until they end."""
     for task in tasks:
-        task.add_done_callback(_see)
+        task.add_done_callback(take_note)  # of an exception beside the first
     for _ in range(TIMES):
         running = [task for task in tasks if not task.done()]
         if not running:
@@ -35,9 +37,3 @@ async def _end(tasks: Collection[asyncio.Future[Any]]) -> None:
         for task in running:
             task.cancel()
         await asyncio.wait(running, timeout=AGAIN)
-
-
-def _see(task: asyncio.Future[Any]) -> None:
-    """Takes note of an exception beside the first: else the loop would log it."""
-    if not task.cancelled():
-        task.exception()
