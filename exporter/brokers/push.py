@@ -152,7 +152,8 @@ class PushConnection(asyncio.BufferedProtocol):
         """One command whose reply is, or begins with, what is `wanted`. Any other raises Refused."""
         reply = await self.command(*command)
         if reply != wanted and (not isinstance(reply, list) or reply[:1] != [wanted]):
-            raise self._refusal(f"found {str(reply)[:60]} as the answer to {command[0]!s}, wanted {wanted.decode()}")
+            found = str(reply[:60] if isinstance(reply, bytes) else reply)[:60]  # a long one is not copied whole
+            raise self._refusal(f"found {found} as the answer to {command[0]!s}, wanted {wanted.decode()}")
 
     async def many(self, commands: Collection[Command]) -> list[Reply]:
         """The replies to commands sent in one go, in order; error replies stand in their places as exceptions.
