@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from bench import feeds, render, scrape
+from bench import feeds, render, scrape, unkept
 
-BENCHES = {"feeds": feeds.main, "render": render.main, "scrape": scrape.main}
+BENCHES = {"feeds": feeds.main, "render": render.main, "scrape": scrape.main, "unkept": unkept.main}
 
 
 def main(names: list[str]) -> None:

@@ -18,6 +18,8 @@ from exporter.brokers.turn import Turn
 from exporter.systems.arq.feed import ResultsFeed
 from exporter.systems.arq.modes import FeedMode
 from exporter.systems.arq.seen import steady
+from exporter.systems.arq.serializers import Serializer
+from exporter.systems.arq.unkept import Unkept
 from tests.systems.sinks import RecordingSink
 
 QUEUE = "arq:queue"
@@ -76,7 +78,14 @@ class Clocks:
 class Following:
     """A feed, followed again and again; `problems` says why it ended each time."""
 
-    def __init__(self, url: str, mode: str = "auto", queues: Iterable[str] = (QUEUE,)) -> None:
+    def __init__(
+        self,
+        url: str,
+        mode: str = "auto",
+        queues: Iterable[str] = (QUEUE,),
+        unkept: str = "off",
+        serializer: str = "auto",
+    ) -> None:
         self.sink = RecordingSink()
         self.clocks = Clocks()
         self.pulls = Pulls(parse_address(url))
@@ -85,7 +94,16 @@ class Following:
         async def find() -> list[str]:
             return watched
 
-        self.feed = ResultsFeed(self.pulls, Turn(), FeedMode(mode), find, self.clocks.wall, self.clocks.steady)
+        self.feed = ResultsFeed(
+            self.pulls,
+            Turn(),
+            FeedMode(mode),
+            find,
+            self.clocks.wall,
+            self.clocks.steady,
+            serializer=Serializer(serializer),
+            unkept=Unkept(unkept),
+        )
         self.problems: list[str] = []
         self._task: asyncio.Task[None] | None = None
         self._looks = 0

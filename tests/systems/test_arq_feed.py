@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import zlib
 from collections import Counter
 from typing import cast
 
@@ -272,7 +273,7 @@ async def test_bad_values_are_counted_as_such_and_do_the_good_ones_no_harm(
         for job in good:
             write(client, job)
             client.set(f"arq:result:bad-{job}", b"\x80\x04" + job.encode())
-        client.set("arq:result:json", b'{"t": 1}')
+        client.set("arq:result:zipped", zlib.compress(result("zipped")))
         client.hset("arq:result:hash", "a", "b")
         client.set(b"arq:result:" + b"x" * 2000, result("long"))
         client.set(b"arq:result:\xff\n", result("odd"))

@@ -36,9 +36,9 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> list[Line]:
 
     @asynccontextmanager
     async def connect(
-        address: Address, turn: Turn, wanted: FeedMode, on_push: Callable[..., None]
+        address: Address, turn: Turn, wanted: FeedMode, scope: modes.Scope, on_push: Callable[..., None]
     ) -> AsyncIterator[Line]:
-        async with modes.connect(address, turn, wanted, on_push) as line:
+        async with modes.connect(address, turn, wanted, scope, on_push) as line:
             made.append(line)
             yield line
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import random
 from collections import OrderedDict
 from collections.abc import Collection
+from itertools import islice
 from typing import Final
 
+from redis.exceptions import NoPermissionError
+
 from exporter.brokers.pulls import BrokerError, Command, Pulls
+from exporter.safe.text import one_line
 from exporter.systems.keys import key_bytes
 
 INTERVAL: Final = 1.0
@@ -21,6 +26,7 @@ LONGEST_ID: Final = 1024
 """Bytes of a job id; longer ones are nobody's."""
 PAGE: Final = 5000
 MAX_PAGES: Final = 4
+_LATEST: Final = 1000
 _QUEUES_A_SECOND: Final = 500
 _QUEUES_AT_ONCE: Final = 10  # a reply is bounded to 8 MiB
 
@@ -35,6 +41,10 @@ class Ahead:
 
     def __init__(self, limit: int = LIMIT) -> None:
         self._limit = limit
+        self.only: Collection[str] | None = None
+        """The queues that are looked at, where others may not be; None where any may."""
+        self.problem: str | None = None
+        """Why no due times are seen, where the server denies us the command. (Of a key denied the depths tell.)"""
         self._due: OrderedDict[bytes, float] = OrderedDict()  # OrderedDict: a dict is slow to drop its first
         self._looked = 0.0
 
@@ -44,9 +54,19 @@ class Ahead:
     def __contains__(self, job_id: bytes) -> bool:
         return job_id in self._due
 
+    def sees(self, queue: str | None) -> bool:
+        """Whether what gets due in the queue is seen: else nobody knows whether a job was deferred."""
+        return self.only is None or queue in self.only
+
     def take(self, job_id: bytes) -> float | None:
         """When the job was due, if that was seen; it is forgotten with this."""
         return self._due.pop(job_id, None)
+
+    def sample(self, most: int, now: float) -> list[bytes]:
+        """Some jobs, picked at random, that got due not long ago: by now they may have ended."""
+        latest = islice(reversed(self._due.items()), _LATEST)
+        due = [job_id for job_id, at in latest if at <= now]
+        return random.sample(due, min(most, len(due)))
 
     async def look(self, pulls: Pulls, queues: Collection[str], now: float, interval: float) -> None:
         """Notes what gets due in the next three intervals, and what got due since the last look and still stands there
@@ -55,6 +75,7 @@ class Ahead:
         A queue that cannot be read is left out, and all are while the broker cannot be reached.
         """
         start = max(self._looked, now - 10 * interval) if self._looked else now - interval
+        self.problem = None
         names = [key_bytes(queue) for queue in queues]
         for place in range(0, len(names), _QUEUES_AT_ONCE):
             await self._look_at(pulls, names[place : place + _QUEUES_AT_ONCE], min(start, now), now + AHEAD * interval)
@@ -74,6 +95,8 @@ class Ahead:
 
     def _note(self, reply: object) -> bool:
         """Takes in one page; whether there may be another."""
+        if isinstance(reply, NoPermissionError) and " run the " in str(reply):
+            self.problem = one_line(f"due times are not seen ahead: {reply}")
         if not isinstance(reply, list):
             return False
         for job_id, score in zip(reply[::2], reply[1::2], strict=True):

@@ -1,7 +1,7 @@
 """The feed `results`: every kept result of ARQ counted once, from the moment on at which we came.
 
-arq writes a result when a job ended (arq/worker.py, `finish_job`) and keeps it for an hour by default. What happens to
-jobs that keep none, cron jobs by default among them, is not seen here.
+arq writes a result when a job ended (arq/worker.py, `finish_job`) and keeps it for an hour by default. Jobs that keep
+none, cron jobs by default among them, are watched in `unkept`, over the same connections.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from exporter.systems.arq.beside import first_of
 from exporter.systems.arq.modes import RESULT, FeedMode, Line, connect, pushed_keys
 from exporter.systems.arq.reading import LONGEST_KEY, PAGE, Value, decode, pages, read_values
 from exporter.systems.arq.seen import Seen, steady
+from exporter.systems.arq.serializers import Serializer
 from exporter.systems.arq.tally import Rule, Tally
+from exporter.systems.arq.unkept import Unkept, UnkeptJobs
 
 COALESCE: Final = 0.05
 """Seconds in which pushes may gather: a round trip for each result would cost more than reading it."""
@@ -57,9 +59,15 @@ class ResultsFeed:
         queues: Callable[[], Awaitable[Collection[str]]] | None = None,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = steady,
+        serializer: Serializer = Serializer.AUTO,
+        unkept: Unkept = Unkept.AUTO,
+        only_those: bool = False,
     ) -> None:
-        """`queues` gives those in which to look for what gets due. `monotonic` tells when `clock` was set."""
-        self.tally = Tally(clock)
+        """`queues` gives those in which to look for what gets due; beside them those that results tell of, unless
+        `only_those` are ours to read. `monotonic` tells when `clock` was set."""
+        self.tally = Tally(clock, serializer)
+        self.tally.ahead.only = () if only_those else None
+        self._unkept = UnkeptJobs(pulls, unkept, serializer, self.tally, self._known_queues, clock)
         self._pulls = pulls
         self._turn = turn
         self._wanted = mode
@@ -81,24 +89,32 @@ class ResultsFeed:
     @property
     def problems(self) -> Collection[str]:
         """Why not everything is counted, if so: one line each."""
-        return [problem for problem in (self._search_problem, self.tally.problem) if problem]
+        problems = (self._search_problem, self.tally.problem, self.tally.ahead.problem, self._unkept.problem)
+        return [problem for problem in problems if problem]
 
     async def follow(self, sink: Sink) -> None:
         """See `model.Feed`. Raises BrokerError when one of the connections is lost."""
         self._sink = sink
-        try:
-            async with connect(self._pulls.address, self._turn, self._wanted, self._on_push) as line:
-                self._arm(line, sink)
-                await first_of(
-                    *line.losses(),
-                    self._read_pushed(line, sink),
-                    self._search(line, sink) if line.sub else self._search_for_ever(line, sink),
-                    self._keep_watch(line),
-                    self._learn_queues(),
-                )
-        finally:
-            if self._seen.armed is not None:  # cut off in the first search: the clocks have to tell what is new
-                self._seen.first_cutoff = self._seen.armed
+        while True:  # with new connections when `unkept` wants to be told of more: nothing of what stands is missed
+            try:
+                await self._follow_once(sink)
+            finally:
+                self.tally.kept.forget()
+                if self._seen.armed is not None:  # cut off in the first search: the clocks have to tell what is new
+                    self._seen.first_cutoff = self._seen.armed
+
+    async def _follow_once(self, sink: Sink) -> None:
+        scope = self._unkept.scope
+        async with connect(self._pulls.address, self._turn, self._wanted, scope, self._on_push) as line:
+            self._arm(line, sink)
+            await first_of(
+                *line.losses(),
+                self._read_pushed(line, sink),
+                self._search(line, sink) if line.sub else self._search_for_ever(line, sink),
+                self._keep_watch(line),
+                self._learn_queues(),
+                self._unkept.follow(line, sink),
+            )
 
     def _arm(self, line: Line, sink: Sink) -> None:
         self._seen.arm()
@@ -113,7 +129,18 @@ class ResultsFeed:
         keys = pushed_keys(push)
         if keys is None:
             self._want_search()  # a replica that gets a whole new copy says so too, and nothing of what is in it
+            self._unkept.doubt()
             return
+        results = []
+        for key in keys:
+            if key.startswith(RESULT):
+                results.append(key)
+            else:
+                self._unkept.pushed(key)
+        if results:
+            self._on_results(results)
+
+    def _on_results(self, keys: list[bytes]) -> None:
         for key in keys:
             if len(key) > LONGEST_KEY:
                 self.tally.take_pushed(Value(key, None), self._sink)
@@ -139,6 +166,8 @@ class ResultsFeed:
             try:
                 for page in pages(self._taken):
                     values = await read_values(line.data, page)
+                    for key in {*page} - {value.key for value in values}:
+                        self.tally.kept.gone(key)
                     self._seen.check()
                     await decode(self._turn, values, lambda value: self.tally.take_pushed(value, sink))
                     done += len(page)
@@ -175,6 +204,7 @@ class ResultsFeed:
         """Whether it came to its end: one key of many megabytes keeps it from that. Pushes are counted all the same."""
         self._search_wanted.clear()
         self._pushed = pushed = {*self._pending, *self._taken}
+        self.tally.kept.begin()
         try:
             await self._search_through(line, pushed, sink)
         except ReplyTooLarge as error:
@@ -186,6 +216,8 @@ class ResultsFeed:
             self._pushed = None
         self._given_up, self._search_problem = 0, None
         self.seeded = True
+        if line.removals or line.sub is None:  # else nothing would tell which of them go
+            self.tally.kept.end()
         if not self._search_wanted.is_set():
             self._seen.caught_up()
         return True
@@ -230,7 +262,7 @@ class ResultsFeed:
         checking, checked = line.sub is not None, time.monotonic()
         while True:
             began, mark = time.monotonic(), self._seen.mark()
-            queues = self._queues | self.tally.progress.keys()
+            queues = self._known_queues()
             interval = ahead.interval(len(queues))
             await self.tally.ahead.look(self._pulls, queues, self._clock(), interval)
             if checking and began - checked >= CHECK_INTERVAL:
@@ -241,6 +273,9 @@ class ResultsFeed:
             self._prune()
             await asyncio.sleep(max(0.0, interval - (time.monotonic() - began)))
 
+    def _known_queues(self) -> Collection[str]:
+        return self._queues | self.tally.progress.keys() if self.tally.ahead.only is None else self._queues
+
     def _prune(self) -> None:
         self._seen.prune(searching=not self._given_up)
 
@@ -248,5 +283,7 @@ class ResultsFeed:
         while self._find_queues is not None:
             with suppress(BrokerError):
                 self._queues = frozenset(await self._find_queues())
+                if self.tally.ahead.only is not None:
+                    self.tally.ahead.only = self._queues
             await asyncio.sleep(LEARN_INTERVAL)
         await asyncio.Event().wait()

@@ -1,20 +1,24 @@
-"""How the feed gets to know of new results: told by the server where it can be had, else by looking again and again."""
+"""How the feed gets to know of changes: told by the server where it can be had, else by looking again and again."""
 
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
 from exporter.brokers.address import Address
-from exporter.brokers.pulls import BrokerError
-from exporter.brokers.push import Push, PushConnection, Refused
+from exporter.brokers.pulls import BrokerError, Refused
+from exporter.brokers.push import Push, PushConnection
 from exporter.brokers.turn import Turn
 from exporter.safe.text import one_line
 
 RESULT: Final = b"arq:result:"
+JOB: Final = b"arq:job:"
+IN_PROGRESS: Final = b"arq:in-progress:"
+CRON: Final = b"cron:"
+"""What the id of a cron job begins with, unless its `name` or `job_id` was given, or `unique=False` (arq/cron.py)."""
 INVALIDATED: Final = "__redis__:invalidate"
 """The channel on which a server names changed keys to a connection in RESP2."""
 
@@ -29,6 +33,19 @@ class FeedMode(enum.StrEnum):
     OFF = "off"
 
 
+class Scope(enum.Enum):
+    """Of which keys a server tells beside results. A server refuses prefixes of which one begins with another."""
+
+    RESULTS = ()
+    CRON = (JOB + CRON,)
+    JOBS = (IN_PROGRESS, JOB)
+
+    @property
+    def prefixes(self) -> tuple[bytes, ...]:
+        """All that is told of."""
+        return (*self.value, RESULT)
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """The connections of a feed: `data` reads, `sub` gets the pushes."""
@@ -36,10 +53,14 @@ class Line:
     mode: FeedMode
     data: PushConnection
     sub: PushConnection | None
+    scope: Scope
+    """What is told of: less than was wanted where the server's configuration has it so."""
+    removals: bool
+    """Whether it is told when a key goes, or expires."""
 
     async def confirm(self) -> None:
         """Returns once both connections have answered: what was written before has been pushed to us by then."""
-        await self.data.command("PING")
+        await self.data.many([("PING",)])  # a refusal is an answer too
         await self.barrier()
 
     async def barrier(self) -> None:
@@ -49,7 +70,7 @@ class Line:
         write (networking in `beforeSleep`), and answers in order.
         """
         if self.sub is not None:
-            await self.sub.command("PING")
+            await self.sub.many([("PING",)])
 
     async def check(self) -> bool:
         """Makes sure that the server still pushes; whether it lets us look. Raises BrokerError when it does not push:
@@ -65,9 +86,9 @@ class Line:
 
 @asynccontextmanager
 async def connect(
-    address: Address, turn: Turn, wanted: FeedMode, on_push: Callable[[Push], None]
+    address: Address, turn: Turn, wanted: FeedMode, scope: Scope, on_push: Callable[[Push], None]
 ) -> AsyncIterator[Line]:
-    """Connections of the wanted mode, armed: `on_push` gets what changes from now on, see `pushed_keys`.
+    """Connections of the wanted mode, armed: `on_push` gets what changes of `scope` from now on, see `pushed_keys`.
 
     Raises BrokerError when the broker cannot be reached, or refuses a mode that was asked for by name.
     """
@@ -79,32 +100,38 @@ async def connect(
             sub = await PushConnection.open(address, turn, on_push, on_push)
             stack.push_async_callback(sub.close)
             try:
-                await _ARMS[mode](sub, data, address.db)
+                line = await _ARMS[mode](sub, data, scope, address.db)
             except Refused as error:
                 if wanted is not FeedMode.AUTO:
-                    raise BrokerError(f"{mode} refused by the server: {error}") from None
+                    raise Refused(f"{mode} refused by the server: {error}") from None
                 await sub.close()
             else:
-                yield Line(mode, data, sub)
+                yield line
                 return
-        yield Line(FeedMode.SCAN, data, None)
+        yield Line(FeedMode.SCAN, data, None, Scope.RESULTS, removals=False)
 
 
 def pushed_keys(push: Push) -> list[bytes] | None:
     """The keys that a push names; None where it says that everything was flushed."""
     if push[0] == b"pmessage":
         # __keyspace@0__:arq:result:abc, set
-        return [push[2].partition(b":")[2]] if push[3] == b"set" else []
+        return [push[2].partition(b":")[2]] if push[3] in _CHANGES else []
     if push[2] is None:
         return None
     # Anyone may PUBLISH text to the channel.
-    return [key for key in push[2] if key.startswith(RESULT)] if isinstance(push[2], list) else []
+    return push[2] if isinstance(push[2], list) else []
 
 
-async def _track(sub: PushConnection, data: PushConnection, db: int) -> None:
+_CHANGES: Final = frozenset({b"set", b"del", b"expired", b"evicted"})
+"""The notifications that say that a key came or went."""
+
+
+async def _track(sub: PushConnection, data: PushConnection, scope: Scope, db: int) -> Line:
     client = await sub.command("CLIENT", "ID")
     await sub.expect(b"subscribe", "SUBSCRIBE", INVALIDATED)
-    await data.expect(b"OK", "CLIENT", "TRACKING", "ON", "REDIRECT", client, "BCAST", "PREFIX", RESULT)
+    prefixes = [word for prefix in scope.prefixes for word in ("PREFIX", prefix)]
+    await data.expect(b"OK", "CLIENT", "TRACKING", "ON", "REDIRECT", client, "BCAST", *prefixes)
+    return Line(FeedMode.TRACKING, data, sub, scope, removals=True)
 
 
 async def _still_tracks(data: PushConnection) -> bool:
@@ -118,9 +145,13 @@ async def _still_tracks(data: PushConnection) -> bool:
     return True
 
 
-async def _notify(sub: PushConnection, data: PushConnection, db: int) -> None:
-    await _check_setting(data)
-    await sub.expect(b"psubscribe", "PSUBSCRIBE", _notifications(db))
+async def _notify(sub: PushConnection, data: PushConnection, scope: Scope, db: int) -> Line:
+    flags = await _check_setting(data)
+    removals = "A" in flags or {"g", "x"} <= set(flags)  # g: DEL and others of any type, x: expired
+    told = scope if removals else Scope.RESULTS
+    for prefix in told.prefixes:
+        await sub.expect(b"psubscribe", "PSUBSCRIBE", _notifications(db, prefix))
+    return Line(FeedMode.KEYSPACE, data, sub, told, removals)
 
 
 async def _still_notifies(data: PushConnection) -> bool:
@@ -131,15 +162,17 @@ async def _still_notifies(data: PushConnection) -> bool:
     return True
 
 
-async def _check_setting(data: PushConnection) -> None:
+async def _check_setting(data: PushConnection) -> str:
+    """The classes of what the server notifies of. Raises Refused where keys that are set are not among them."""
     setting = await data.command("CONFIG", "GET", "notify-keyspace-events")
     value = setting[1] if isinstance(setting, list) and len(setting) == 2 else None
     flags = value.decode("utf-8", "replace") if isinstance(value, bytes) else ""
     if "K" not in flags or not {"A", "$"} & set(flags):  # by the key, for strings; `A` stands for all types
         raise Refused(f"notify-keyspace-events is {flags[:20]!r}, wanted K and one of A and $")
+    return flags
 
 
-_ARMS: Final[dict[FeedMode, Callable[[PushConnection, PushConnection, int], Awaitable[None]]]] = {
+_ARMS: Final[dict[FeedMode, Callable[[PushConnection, PushConnection, Scope, int], Awaitable[Line]]]] = {
     FeedMode.TRACKING: _track,
     FeedMode.KEYSPACE: _notify,
 }
@@ -157,20 +190,29 @@ _COMMANDS: Final = {
 
 
 def commands(wanted: FeedMode) -> frozenset[str]:
-    """The commands that a mode needs; what `auto` may make use of."""
-    reads = ("auth", "select", "client|setname", "ping", "scan", "getrange", "zrangebyscore")
-    return frozenset({*reads, *(command for mode in _tried(wanted) for command in _COMMANDS[mode])})
+    """The commands that a mode needs, beside those of any connection."""
+    return frozenset({"scan", "getrange", *_COMMANDS.get(_granted(wanted), ())})
 
 
-def channels(wanted: FeedMode, db: int) -> frozenset[str]:
+def channels(wanted: FeedMode, db: int, scopes: Collection[Scope] = (Scope.RESULTS,)) -> frozenset[str]:
     """The channels that a mode listens to, as patterns."""
-    patterns = {FeedMode.TRACKING: INVALIDATED, FeedMode.KEYSPACE: _notifications(db)}
-    return frozenset(patterns[mode] for mode in _tried(wanted))
+    prefixes = {prefix for scope in scopes for prefix in scope.prefixes}
+    patterns = {
+        FeedMode.TRACKING: {INVALIDATED},
+        FeedMode.KEYSPACE: {_notifications(db, prefix) for prefix in prefixes},
+    }
+    return frozenset(patterns.get(_granted(wanted), ()))
+
+
+def _granted(wanted: FeedMode) -> FeedMode:
+    """The mode whose rights are asked for. For `auto` that is the first: CONFIG GET, which the second needs, shows
+    passwords too, so whoever cannot have the first shall grant that with his eyes open, by `feed: keyspace`."""
+    return FeedMode.TRACKING if wanted is FeedMode.AUTO else wanted
 
 
 def _tried(wanted: FeedMode) -> list[FeedMode]:
     return [mode for mode in _ARMS if wanted in (mode, FeedMode.AUTO)]
 
 
-def _notifications(db: int) -> str:
-    return f"__keyspace@{db}__:{RESULT.decode()}*"
+def _notifications(db: int, prefix: bytes) -> str:
+    return f"__keyspace@{db}__:{prefix.decode()}*"

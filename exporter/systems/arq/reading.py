@@ -6,17 +6,20 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from itertools import islice
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
-from exporter.brokers.pulls import BrokerError, Command, Reply
+from exporter.brokers.pulls import Command, Refused, Reply
 from exporter.brokers.push import PushConnection
 from exporter.brokers.turn import Turn
 from exporter.model import Unreadable
 from exporter.safe.text import one_line
 from exporter.systems.arq.modes import RESULT
 from exporter.systems.arq.results import HEAD_BYTES, TAIL_BYTES, Result, UnreadableResult, is_cut, read_result
+from exporter.systems.arq.serializers import Serializer
+
+T = TypeVar("T")
 
 PAGE: Final = 128
 """Results read in one go, 8 MiB at most."""
@@ -46,10 +49,10 @@ async def read_values(data: PushConnection, keys: Collection[bytes]) -> list[Val
     return values
 
 
-def pages(keys: Iterable[bytes]) -> Iterable[list[bytes]]:
-    """The keys by the PAGE."""
-    keys = iter(keys)
-    while page := list(islice(keys, PAGE)):
+def pages(items: Iterable[T], size: int = PAGE) -> Iterable[list[T]]:
+    """The items by the page."""
+    items = iter(items)
+    while page := list(islice(items, size)):
         yield page
 
 
@@ -64,14 +67,14 @@ async def decode(turn: Turn, values: Collection[Value], take: Callable[[Value], 
             turn.leave(page)
 
 
-def decoded(value: Value) -> Result | Unreadable:
+def decoded(value: Value, serializer: Serializer) -> Result | Unreadable:
     """The result in a value, or why there is none."""
     if len(value.key) > LONGEST_KEY:
         return Unreadable.BOUNDS
     if value.head is None:
         return Unreadable.MALFORMED
     try:
-        return read_result(value.head, value.tail)
+        return read_result(value.head, value.tail, serializer)
     except UnreadableResult as error:
         return error.reason
     except Exception:  # whatever a hostile value made of the reader: good ones are decoded in the same turn
@@ -110,5 +113,5 @@ def _string(reply: Reply) -> bytes | None:
     if isinstance(reply, bytes):
         return reply
     if isinstance(reply, Exception) and not str(reply).startswith("WRONGTYPE"):
-        raise BrokerError(one_line(f"results cannot be read: {reply}"))
+        raise Refused(one_line(f"results cannot be read: {reply}"))
     return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -10,10 +10,12 @@ from typing import Final
 from exporter.model import Finished, Known, Outcome, Sink, Unreadable
 from exporter.safe.text import UNKNOWN
 from exporter.systems.arq.ahead import Ahead
+from exporter.systems.arq.kept import KeptResults
 from exporter.systems.arq.memory import MARGIN, Memory
 from exporter.systems.arq.modes import RESULT
 from exporter.systems.arq.reading import Value, decoded
 from exporter.systems.arq.results import Result
+from exporter.systems.arq.serializers import Serializer
 from exporter.systems.keys import key_bytes, key_text
 
 QUEUES: Final = 1000
@@ -39,12 +41,16 @@ class Rule:
 class Tally:
     """What was counted, and what is known of jobs before they end. Outlives connections."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], serializer: Serializer = Serializer.AUTO) -> None:
         self._clock = clock
+        self._serializer = serializer
         self.memory = Memory()
         self.ahead = Ahead()
+        self.kept = KeptResults()
         self.progress: OrderedDict[str, float] = OrderedDict()
         """When a job of a queue ended last, by queue."""
+        self.ended: Counter[str] = Counter()
+        """How many were seen to end since, by queue: of those in `progress`."""
         self._late = 0  # told since the last that was counted
         self._late_by = 0.0
 
@@ -71,7 +77,7 @@ class Tally:
         One that ended before the memory's reach is taken for told again: its time to live was changed, or another
         database has a result of that name. It may as well be new, by a clock that is wrong: many of them are a problem.
         """
-        found = decoded(value)
+        found = self._decoded(value)
         ended = _ended(found)
         now = self._clock()
         if ended is not None and ended < self.memory.reach:
@@ -85,7 +91,7 @@ class Tally:
 
     def take_standing(self, value: Value, rule: Rule, sink: Sink) -> None:
         """A result that was found by a search: new, or seen before, or older than what we count."""
-        found = decoded(value)
+        found = self._decoded(value)
         ended = _ended(found)
         identity, now = _identity(value, ended), self._clock()
         known = identity in self.memory
@@ -108,6 +114,12 @@ class Tally:
             sink.record([Known(queue, task, outcome, at) for (queue, task, outcome), at in rule.standing.items()])
             rule.standing.clear()
 
+    def _decoded(self, value: Value) -> Result | Unreadable:
+        found = decoded(value, self._serializer)
+        if isinstance(found, Result) and found.queue is not None:
+            self.kept.stands(value.key, found.queue, success=found.outcome is Outcome.SUCCEEDED)
+        return found
+
     def _count(self, value: Value, found: Result | Unreadable, sink: Sink, now: float) -> None:
         sink.received("job", 1)
         if isinstance(found, Unreadable):
@@ -115,7 +127,7 @@ class Tally:
             return
         sink.record([self._event(value, found, now)])
         if found.queue is not None:
-            self._note_progress(found.queue, min(found.finished or now, now))
+            self.note_progress(found.queue, min(found.finished or now, now))
 
     def _event(self, value: Value, result: Result, now: float) -> Finished:
         job_id = value.key[len(RESULT) :]
@@ -129,7 +141,7 @@ class Tally:
             job_id=key_text(job_id),
             at=min(result.finished or now, now),
             outcome=result.outcome,
-            wait=_wait(result, due),
+            wait=_wait(result, due) if due is not None or self.ahead.sees(result.queue) else None,
             run=run,
             exception=result.exception,
             attempt=result.tries,
@@ -140,15 +152,18 @@ class Tally:
         where = (result.queue or UNKNOWN, result.task or UNKNOWN, result.outcome)
         rule.standing[where] = max(at, rule.standing.get(where, at))
         if result.queue is not None:
-            self._note_progress(result.queue, at)
+            self.note_progress(result.queue, at, new=False)
 
-    def _note_progress(self, queue: str, at: float) -> None:
+    def note_progress(self, queue: str, at: float, *, new: bool = True) -> None:
+        """A job of the queue ended. Not `new` is what stood there when we came."""
         if not _is_key(queue):
             return
+        self.ended[queue] += new
         self.progress[queue] = max(at, self.progress.get(queue, at))
         self.progress.move_to_end(queue)
         if len(self.progress) > QUEUES:
-            self.progress.popitem(last=False)
+            oldest, _ = self.progress.popitem(last=False)
+            del self.ended[oldest]
 
 
 def _is_key(queue: str) -> bool:
