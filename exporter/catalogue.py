@@ -117,7 +117,8 @@ QUEUE_OLDEST_RUNNING = Family(
     "taskqueue_queue_oldest_running_timestamp_seconds",
     "gauge",
     "Since when the longest-running job of the queue runs: its start where that is known, else the first scrape that "
-    "saw it running. Absent if none runs.",
+    "saw it running. Absent if none runs. ARQ: the jobs of a lost worker run until their in-progress keys lapse (the "
+    "longest job_timeout and 10 s after their start).",
     Q,
 )
 QUEUE_LAST_PROGRESS = Family(
@@ -150,6 +151,42 @@ QUEUE_BUSY_SLOTS = Family(
     "Slots of the queue's live workers that run a job now; absent unless it can be determined. Never sum over queue.",
     Q,
 )
+QUEUE_EXPIRED_JOBS = Family(
+    "taskqueue_queue_expired_jobs",
+    "gauge",
+    "Due jobs that do not run and whose definition has expired: a worker that takes one ends it as expired. They count "
+    "as ready, too. ARQ: looked for among the first due jobs of the queue (a page of 100, more where running jobs fill "
+    "it): exact where all due jobs stand there, else at least so many.",
+    Q,
+)
+QUEUE_HEALTH = Family(
+    "taskqueue_queue_health_timestamp_seconds",
+    "gauge",
+    "When a worker of the queue last wrote its health record, as far as it was seen to: it lived then. Its age and its "
+    "absence prove nothing: a worker writes once in health_check_interval (an hour by default), each that stops takes "
+    "away the record of all, and one written before the exporter came has no known time. ARQ: the key "
+    "<queue>:health-check, whose time is right to the second where the clocks of worker and exporter agree; a key of "
+    "another name is not read.",
+    Q,
+)
+QUEUE_REPORTED_JOBS = Family(
+    "taskqueue_queue_reported_jobs_total",
+    "counter",
+    "What the worker says in its health record of the time since it started: attempts by outcome succeeded, failed "
+    "(timed out, aborted, expired, ... too), retried. Only where one worker seems to own the record, as all of a queue "
+    "write to one key: given after 3 writes in a row at the interval, while no counter falls and no more jobs are seen "
+    "to run or end than it tells of; gone at the first write that breaks this, and with the record. Workers that write "
+    "within one scrape of each other show only by the jobs that end. ARQ; needs at least two scrapes in a "
+    "health_check_interval.",
+    (*Q, "outcome"),
+)
+QUEUE_REPORTED_RUNNING = Family(
+    "taskqueue_queue_reported_running_jobs",
+    "gauge",
+    "Jobs that ran when the queue's only worker wrote its health record, by that record; given on the same terms as "
+    "the jobs it reports.",
+    Q,
+)
 UNACKED_JOBS = Family(
     "taskqueue_unacked_jobs",
     "gauge",
@@ -162,6 +199,14 @@ OLDEST_UNACKED = Family(
     "gauge",
     "When the oldest unacknowledged message was delivered (the lowest score of unacked_index); absent if none is. "
     "Past the visibility timeout it is delivered again.",
+    B,
+)
+ABORT_REQUESTS = Family(
+    "taskqueue_abort_requests",
+    "gauge",
+    "Requests to abort a job that no worker has taken. All queues of a database share them. ARQ: ZCARD arq:abort; "
+    "workers take them only with allow_abort_jobs, and those for jobs that are not there stay for ever (arq issue "
+    "485): then it only grows.",
     B,
 )
 
@@ -243,7 +288,9 @@ TASK_RUNNING = Family(
     "taskqueue_task_running_jobs",
     "gauge",
     "Jobs of the task that run now; only where a running job's task is known (Celery: from task-started on, on workers "
-    "that are alive; absent while a worker's own number is another, as after a gap).",
+    "that are alive; absent while a worker's own number is another, as after a gap. ARQ: by the definitions of the "
+    "running jobs, __unknown__ where one cannot be read or has expired; absent while it is not known what runs in one "
+    "of the queues).",
     (*B, "task"),
 )
 TASK_LAST_FINISHED = Family(

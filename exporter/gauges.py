@@ -59,6 +59,10 @@ QUEUE_GAUGES: Final[tuple[tuple[Family, Extract[QueueState]], ...]] = (
     (c.QUEUE_WORKERS, _one("workers")),
     (c.QUEUE_SLOTS, _one("slots")),
     (c.QUEUE_BUSY_SLOTS, _one("busy_slots")),
+    (c.QUEUE_EXPIRED_JOBS, _one("expired_jobs")),
+    (c.QUEUE_HEALTH, _one("health_at")),
+    (c.QUEUE_REPORTED_JOBS, _by_key("reported_jobs")),
+    (c.QUEUE_REPORTED_RUNNING, _one("reported_running")),
 )
 WORKER_GAUGES: Final[tuple[tuple[Family, Extract[WorkerState]], ...]] = (
     (c.WORKER_UP, _one("up")),
@@ -72,6 +76,7 @@ WORKER_GAUGES: Final[tuple[tuple[Family, Extract[WorkerState]], ...]] = (
 SYSTEM_GAUGES: Final[tuple[tuple[Family, Extract[Observation]], ...]] = (
     (c.UNACKED_JOBS, _one("unacked_jobs")),
     (c.OLDEST_UNACKED, _one("oldest_unacked")),
+    (c.ABORT_REQUESTS, _one("abort_requests")),
     (c.WORKERS, _live_workers),
 )
 FAMILIES: Final[tuple[Family, ...]] = (
@@ -170,7 +175,14 @@ def _sum_of(states: Sequence[QueueState]) -> QueueState:
         jobs=_totals([state.jobs for state in states]),
         ready_by_priority=_totals([state.ready_by_priority for state in states]),
         kept_results=_totals([state.kept_results for state in states]),
+        expired_jobs=_total([state.expired_jobs for state in states]),
     )
+
+
+def _total(counts: Iterable[int | None]) -> int | None:
+    """The sum of what is known, if anything is."""
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None
 
 
 def _totals(counts: Iterable[Mapping[K, int]]) -> Mapping[K, int]:

@@ -55,6 +55,10 @@ class QueueState:
     workers: int | None = None
     slots: int | None = None
     busy_slots: int | None = None
+    expired_jobs: int | None = None  # due jobs whose definition has expired: none of them will run
+    health_at: float | None = None  # when a worker of the queue last wrote its health record
+    reported_jobs: Mapping[str, int] = field(default_factory=dict)  # attempts by outcome, as the record has them
+    reported_running: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,7 @@ class Observation:
 
     `workers` is None unless the system can tell who is alive; an empty collection is a known zero.
     `unacked_jobs` and `oldest_unacked` belong to systems whose queues share one set of delivered messages (Celery).
+    `abort_requests` is given where such requests stand in one place for all queues (ARQ).
     `running` counts running jobs by task, where the system knows the tasks of what runs.
     `problems` names, one line each, what could not be observed: the rest stands, and the collector's success is 0.
     """
@@ -86,6 +91,7 @@ class Observation:
     workers: Collection[WorkerState] | None = None
     unacked_jobs: int | None = None
     oldest_unacked: float | None = None
+    abort_requests: int | None = None
     running: Mapping[str, int] | None = None
     problems: Collection[str] = ()
 

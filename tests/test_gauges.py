@@ -20,6 +20,7 @@ QUEUES = st.builds(
     jobs=st.dictionaries(st.sampled_from(JobState), COUNTS),
     ready_by_priority=st.dictionaries(st.integers(0, 9), COUNTS),
     kept_results=st.dictionaries(st.sampled_from(["completed", "failed"]), COUNTS),
+    expired_jobs=st.none() | COUNTS,
 )
 
 
@@ -48,15 +49,18 @@ def test_what_is_not_known_is_absent() -> None:
 
 
 def test_what_is_zero_is_0() -> None:
-    queue = QueueState("q", jobs={JobState.READY: 0}, paused=False, workers=0, slots=0, busy_slots=0)
+    queue = QueueState("q", jobs={JobState.READY: 0}, paused=False, workers=0, slots=0, busy_slots=0, expired_jobs=0)
+    nothing = Observation(queues=[queue], workers=[], unacked_jobs=0, abort_requests=0)
 
-    assert shown(make(), Observation(queues=[queue], workers=[], unacked_jobs=0)) == {
+    assert shown(make(), nothing) == {
         series("queue_jobs", queue="q", state="ready"): 0,
         series("queue_paused", queue="q"): 0,
         series("queue_workers", queue="q"): 0,
         series("queue_slots", queue="q"): 0,
         series("queue_busy_slots", queue="q"): 0,
+        series("queue_expired_jobs", queue="q"): 0,
         series("unacked_jobs"): 0,
+        series("abort_requests"): 0,
         series("workers"): 0,
     }
 
@@ -100,6 +104,9 @@ def test_queues_beyond_the_cap_become_one_with_explicit_zeros() -> None:
             oldest_ready=5.0,
             workers=1,
             paused=False,
+            expired_jobs=None if name == "b" else ready,
+            reported_jobs={"failed": 3},
+            reported_running=1,
         )
         for name, ready in (("a", 1), ("b", 2), ("c", 3))
     ]
@@ -114,6 +121,7 @@ def test_queues_beyond_the_cap_become_one_with_explicit_zeros() -> None:
         series("queue_priority_jobs", queue="__other__", priority="0"): 5,
         series("queue_priority_jobs", queue="__other__", priority="9"): 0,
         series("queue_kept_results", queue="__other__", state="failed"): 0,
+        series("queue_expired_jobs", queue="__other__"): 3,
     }
     assert found[series("queue_jobs", queue="a", state="ready")] == 1
     assert found[series("queue_oldest_ready_timestamp_seconds", queue="a")] == 5

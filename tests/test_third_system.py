@@ -79,6 +79,10 @@ class Toy(RedisSystem):
             workers=1,
             slots=4,
             busy_slots=0,
+            expired_jobs=1,
+            health_at=NOW,
+            reported_jobs={"succeeded": 5, "failed": 1, "retried": 0},
+            reported_running=0,
         )
         worker = WorkerState(
             worker="toy@box",
@@ -91,7 +95,14 @@ class Toy(RedisSystem):
             registered_tasks=9,
             version="1.0",
         )
-        return Observation(queues=[queue], workers=[worker], unacked_jobs=0, oldest_unacked=NOW, running={"lay": 1})
+        return Observation(
+            queues=[queue],
+            workers=[worker],
+            unacked_jobs=0,
+            oldest_unacked=NOW,
+            abort_requests=0,
+            running={"lay": 1},
+        )
 
     def permissions(self) -> Collection[Permissions]:
         return ()

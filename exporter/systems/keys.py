@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection
+from typing import Final
 
 from exporter.brokers.pulls import Reply
 from exporter.safe.text import one_line
@@ -19,6 +21,14 @@ def key_bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
+def pattern(name: str) -> str:
+    """A pattern, in the glob of Redis (util.c, `stringmatchlen`), that only this name matches."""
+    return _SPECIAL.sub(r"\\\g<0>", name)
+
+
+_SPECIAL: Final = re.compile(r"[*?\[\]\\]")
+
+
 class Problems:
     """What could not be observed, as a few lines: a thousand queues that fail alike are one problem."""
 
@@ -32,11 +42,11 @@ class Problems:
         if queue is not None:
             self._example.setdefault(problem, queue)
 
-    def note(self, queue: str, *replies: Reply) -> bool:
-        """Whether one of the `replies` for `queue` is an error; then it is noted."""
+    def note(self, queue: str | None, *replies: Reply, feature: str = "") -> bool:
+        """Whether one of the `replies` for `queue` is an error; then it is noted, with the `feature` that is lost."""
         error = next((reply for reply in replies if isinstance(reply, Exception)), None)
         if error is not None:
-            self.add(one_line(str(error)), queue)
+            self.add(one_line(f"{feature}: {error}" if feature else str(error)), queue)
         return error is not None
 
     def lines(self) -> Collection[str]:

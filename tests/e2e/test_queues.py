@@ -108,6 +108,7 @@ def test_an_abandoned_arq_queue_whose_oldest_jobs_expired_is_found(
         client.delete(b"arq:job:" + job_id)
     metrics = start_exporter(redis_url=redis_server.url()).metrics()
     assert jobs(metrics, "arq", "forgotten")["ready"] == 30
+    assert queue(metrics, "expired_jobs", "arq", "forgotten") == 10
 
 
 def test_age_of_celery_tasks_is_right_to_one_scrape(redis_server: RedisServer, start_exporter: StartExporter) -> None:
@@ -157,12 +158,15 @@ def test_age_of_celery_tasks_enqueued_before_the_first_scrape_is_absent_and_not_
 def test_two_databases_are_two_brokers(redis_server: RedisServer, start_exporter: StartExporter) -> None:
     enqueue_arq(redis_server.url(0), 1, GATE)
     enqueue_arq(redis_server.url(3), 2, GATE)
+    redis_server.client(3).zadd("arq:abort", {"unknown": 1})
     with celery_producer(redis_server.url(3)) as hold:
         hold.apply_async((GATE,))
     config = f"brokers: [{{name: a, url: '{redis_server.url(0)}'}}, {{name: b, url: '{redis_server.url(3)}'}}]"
     metrics = start_exporter(config=config).metrics()
     assert jobs(metrics, "arq", "arq:queue", "a")["ready"] == 1
     assert jobs(metrics, "arq", "arq:queue", "b")["ready"] == 2
+    aborts = [metrics[series("taskqueue_abort_requests", system="arq", broker=name)] for name in ("a", "b")]
+    assert aborts == [0, 1]
     assert jobs(metrics, "celery", "celery", "a") == {}
     assert jobs(metrics, "celery", "celery", "b") == {"ready": 1}
     assert unacked(metrics, "a") is None

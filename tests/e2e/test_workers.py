@@ -21,7 +21,7 @@ from tests.e2e.apps import (
     worker,
 )
 from tests.e2e.reading import Metrics, jobs, oldest, progress, queue, unacked
-from tests.servers import Exporter, RedisServer, StartExporter, wait_until
+from tests.servers import Exporter, RedisServer, StartExporter, series, wait_until
 
 IN_PROGRESS = "arq:in-progress:*"
 
@@ -38,6 +38,11 @@ def metrics_when(exporter: Exporter, condition: Callable[[Metrics], Any]) -> Met
     return found
 
 
+def running(metrics: Metrics, task: str) -> float | None:
+    """ARQ's running jobs of one task."""
+    return metrics.get(series("taskqueue_task_running_jobs", system="arq", broker="default", task=task))
+
+
 def test_running_arq_jobs_are_not_ready(
     redis_server: RedisServer, start_exporter: StartExporter, tmp_path: Path
 ) -> None:
@@ -51,6 +56,7 @@ def test_running_arq_jobs_are_not_ready(
         metrics = exporter.metrics()
         # then
         assert jobs(metrics, "arq", "arq:queue") == {"ready": 7, "scheduled": 0, "running": 3}
+        assert running(metrics, "hold") == 3
         assert oldest(metrics, "arq", "arq:queue") == pytest.approx(times[3], abs=1.0)
         since = queue(metrics, "oldest_running_timestamp_seconds", "arq", "arq:queue")
         assert since is not None
@@ -63,6 +69,7 @@ def test_running_arq_jobs_are_not_ready(
         metrics = metrics_when(exporter, lambda now: jobs(now, "arq", "arq:queue")["ready"] == 0)
         metrics = metrics_when(exporter, lambda now: jobs(now, "arq", "arq:queue")["running"] == 0)
         assert progress(metrics, "arq", "arq:queue") > seen
+        assert running(metrics, "hold") == 0
         assert queue(metrics, "oldest_running_timestamp_seconds", "arq", "arq:queue") is None
         assert oldest(metrics, "arq", "arq:queue") is None
 
@@ -82,6 +89,7 @@ def test_lingering_in_progress_keys_of_ended_jobs_do_not_count(
         metrics = start_exporter(redis_url=redis_server.url()).metrics()
         assert client.keys("arq:in-progress:cron:*")
         assert jobs(metrics, "arq", "arq:cron") == {"ready": 0, "scheduled": 0, "running": 0}
+        assert running(metrics, "cron:tick") is None
         assert jobs(metrics, "arq", "arq:queue") == {"ready": 2, "scheduled": 0, "running": 0}
 
 
@@ -99,14 +107,23 @@ def test_arq_progress_moves_while_a_worker_consumes_and_stands_still_without_it(
         moved = metrics_when(exporter, lambda now: jobs(now, "arq", "arq:queue")["ready"] == 5)
         assert progress(moved, "arq", "arq:queue") > progress(started, "arq", "arq:queue")
         # when the worker is lost
-        metrics_when(exporter, lambda now: jobs(now, "arq", "arq:queue")["running"] == 3)
+        before = metrics_when(exporter, lambda now: jobs(now, "arq", "arq:queue")["running"] == 3)
         kill(process)
     lost = exporter.metrics()
-    # then nothing moves, not even when the lost jobs' keys expire and the jobs are ready again
-    for key in client.keys(IN_PROGRESS):  # type: ignore[union-attr]
-        client.delete(key)
-    after = exporter.metrics()
+    # then its jobs run on, as far as anybody can tell, ever longer
+    assert jobs(lost, "arq", "arq:queue") == {"ready": 5, "scheduled": 0, "running": 3}
+    assert running(lost, "hold") == 3
+    since = queue(lost, "oldest_running_timestamp_seconds", "arq", "arq:queue")
+    assert since == queue(before, "oldest_running_timestamp_seconds", "arq", "arq:queue") is not None
+    # until their keys lapse, here at once: they are ready again, and nothing has moved
+    keys = client.keys(IN_PROGRESS)
+    assert all(300_000 < client.pttl(key) <= 310_000 for key in keys)  # type: ignore[union-attr, operator]
+    for key in keys:  # type: ignore[union-attr]
+        client.pexpire(key, 1)
+    after = metrics_when(exporter, lambda now: jobs(now, "arq", "arq:queue")["running"] == 0)
     assert jobs(after, "arq", "arq:queue") == {"ready": 8, "scheduled": 0, "running": 0}
+    assert running(after, "hold") == 0
+    assert queue(after, "oldest_running_timestamp_seconds", "arq", "arq:queue") is None
     assert progress(after, "arq", "arq:queue") == progress(lost, "arq", "arq:queue")
 
 

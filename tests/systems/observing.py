@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from exporter.brokers.address import parse_address
 from exporter.brokers.pulls import Pulls
@@ -27,10 +28,12 @@ class Clock:
 
 
 @asynccontextmanager
-async def watching(kind: type[S], server: RedisServer, clock: Clock, *queues: str, discover: bool) -> AsyncIterator[S]:
+async def watching(
+    kind: type[S], server: RedisServer, clock: Callable[[], float], *queues: str, **options: Any
+) -> AsyncIterator[S]:
     """An instance of the system."""
     pulls = Pulls(parse_address(server.url()))
-    system = kind(pulls, kind.Options(queues=queues, discover=discover), clock)
+    system = kind(pulls, kind.Options(queues=queues, **options), clock)
     try:
         yield system
     finally:
@@ -41,4 +44,12 @@ async def watching(kind: type[S], server: RedisServer, clock: Clock, *queues: st
 def state(seen: Observation, queue: str) -> QueueState:
     """The one state of a queue."""
     (found,) = [state for state in seen.queues if state.queue == queue]
+    return found
+
+
+async def state_when(system: RedisSystem, queue: str, condition: Callable[[QueueState], object]) -> QueueState:
+    """The first state of a queue that meets the condition."""
+    async with asyncio.timeout(30):
+        while not condition(found := state(await system.observe(), queue)):  # noqa: ASYNC110  only looking tells
+            await asyncio.sleep(0.02)
     return found

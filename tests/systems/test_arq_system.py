@@ -15,7 +15,9 @@ from exporter.config import Config, ConfigError, load
 from exporter.model import Outcome, Permissions
 from exporter.systems.arq import Arq
 from exporter.systems.arq.modes import FeedMode
-from exporter.systems.arq.system import ArqOptions
+from exporter.systems.arq.options import ArqOptions
+from exporter.systems.arq.serializers import Serializer
+from exporter.systems.arq.unkept import Unkept
 from tests.servers import RedisServer, StartRedis
 from tests.systems.arq_results import QUEUE, following, write
 from tests.systems.observing import START, Clock, state, watching
@@ -23,23 +25,41 @@ from tests.systems.sinks import RecordingSink
 from tests.toys import until
 
 
-def loaded(directory: Path, feed: str) -> Config:
+def loaded(directory: Path, option: str) -> Config:
     file = directory / "config.yml"
-    file.write_text(f"brokers: [{{name: main, url: 'redis://127.0.0.1/0', arq: {{feed: {feed}}}}}]\n")
+    file.write_text(f"brokers: [{{name: main, url: 'redis://127.0.0.1/0', arq: {{{option}}}}}]\n")
     return load(file)
 
 
 @pytest.mark.parametrize("feed", ["auto", "tracking", "keyspace", "scan", "off", '"off"'])
 def test_the_mode_is_an_option(tmp_path: Path, feed: str) -> None:
-    options = loaded(tmp_path, feed).brokers[0].systems["arq"]
+    options = loaded(tmp_path, f"feed: {feed}").brokers[0].systems["arq"]
     assert isinstance(options, ArqOptions)
-    assert options.mode == FeedMode(feed.strip('"'))
+    assert options.feed_mode == FeedMode(feed.strip('"'))
 
 
-@pytest.mark.parametrize("feed", ["on", "trackin", "''", "3", "[scan]"])
-def test_another_mode_is_refused(tmp_path: Path, feed: str) -> None:
-    with pytest.raises(ConfigError, match=r"brokers\[0\]\.arq\.feed: found .*, wanted ") as error:
-        loaded(tmp_path, feed)
+def test_serializers_and_what_keeps_no_result_are_options(tmp_path: Path) -> None:
+    def read(text: str) -> tuple[Serializer, Unkept]:
+        options = loaded(tmp_path, text).brokers[0].systems["arq"]
+        assert isinstance(options, ArqOptions)
+        return options.job_serializer, options.unkept_mode
+
+    assert read("") == (Serializer.AUTO, Unkept.AUTO)
+    assert read("serializer: msgpack, unkept: on") == (Serializer.MSGPACK, Unkept.ON)
+    assert read("serializer: json, unkept: off") == (Serializer.JSON, Unkept.OFF)
+    assert read("serializer: pickle, unkept: auto") == (Serializer.PICKLE, Unkept.AUTO)
+
+
+def test_a_feed_cannot_be_on(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="feed: found True, wanted one of auto, "):
+        loaded(tmp_path, "feed: on")
+
+
+@pytest.mark.parametrize("value", ["ON!", "trackin", "''", "3", "[scan]"])
+@pytest.mark.parametrize("option", ["feed", "serializer", "unkept"])
+def test_other_values_are_refused(tmp_path: Path, option: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=rf"brokers\[0\]\.arq\.{option}: found .*, wanted ") as error:
+        loaded(tmp_path, f"{option}: {value}")
     assert "\n" not in str(error.value)
 
 
@@ -54,12 +74,12 @@ async def test_one_feed_unless_it_is_off(redis_server: RedisServer) -> None:
     await pulls.close()
 
 
-def grant(client: redis.Redis, needed: Permissions) -> None:
+def grant(client: redis.Redis, *several: Permissions) -> None:
     client.execute_command(  # type: ignore[no-untyped-call]
         *("ACL", "SETUSER", "reader", "reset", "on", "nopass", "-@all"),
-        *(f"+{command}" for command in needed.commands),
-        *(f"%R~{key}" for key in needed.keys),
-        *(f"&{channel}" for channel in needed.channels),
+        *(f"+{command}" for needed in several for command in needed.commands),
+        *(f"%R~{key}" for needed in several for key in needed.keys),
+        *(f"&{channel}" for needed in several for channel in needed.channels),
     )
 
 
@@ -69,8 +89,8 @@ async def test_the_permissions_it_asks_for_suffice(start_redis: StartRedis, mode
     client = server.client(3)
     pulls = Pulls(parse_address(server.url(3)))
     arq = Arq(pulls, ArqOptions(feed=mode, queues=("mine",), discover=False))
-    (needed,) = [needed for needed in arq.permissions() if needed.feature == "results"]
-    grant(client, needed)
+    needed = [needed for needed in arq.permissions() if needed.feature in ("results", "due times")]
+    grant(client, *needed, *pulls.permissions())
     url = server.url(3).replace("redis://", "redis://reader:x@")
     async with following(url, mode, queues=[QUEUE, "mine"]) as followed:
         await followed.until_connected()

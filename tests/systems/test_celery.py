@@ -162,3 +162,24 @@ async def test_large_messages_at_many_heads_are_read_a_few_at_a_time(
         seen = await celery.observe()
     assert list(seen.problems) == []
     assert {queue.oldest_ready for queue in seen.queues} == {START}
+
+
+# -- permissions ------------------------------------------------------------------------------------------------
+
+
+def patterns(celery: Celery) -> set[str]:
+    return set().union(*(needed.keys for needed in celery.permissions()))
+
+
+async def test_named_queues_need_their_own_keys_only(redis_server: RedisServer, clock: Clock) -> None:
+    async with watching(Celery, redis_server, clock, "mail[1]", discover=False) as celery:
+        assert patterns(celery) == {
+            *(r"mail\[1\]", rf"mail\[1\]{SEPARATOR}*"),
+            *("unacked", "unacked_index"),
+        }
+        assert "discovery" not in {needed.feature for needed in celery.permissions()}
+
+
+async def test_queues_to_be_found_need_all_keys(redis_server: RedisServer, clock: Clock) -> None:
+    async with watching(Celery, redis_server, clock, discover=True) as celery:
+        assert patterns(celery) == {"*", "*unacked", "*unacked_index", "*_kombu.binding.*"}

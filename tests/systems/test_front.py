@@ -20,8 +20,8 @@ def members(count: int, score: float = 1000.0, prefix: str = "job") -> list[Memb
     return [(f"{prefix}{number}".encode(), score + number) for number in range(count)]
 
 
-def walk(queue: list[Member], running: Collection[bytes]) -> Front:
-    """Walks over `queue`, whose `running` members are in progress, as Arq does."""
+def walk(queue: list[Member], running: Collection[bytes], expired: Collection[bytes] = ()) -> Front:
+    """Walks over `queue`, whose `running` members are in progress and whose `expired` ones lack a definition."""
     front = Front("q")
     front.due = sum(score <= NOW_MS for _, score in queue)
     while front.wants_page:
@@ -32,7 +32,12 @@ def walk(queue: list[Member], running: Collection[bytes]) -> Front:
         page = queue[start : stop + 1]
         front.take_page([part for job_id, score in page for part in (job_id, b"%f" % score)], NOW_MS)
         if front.page:
-            front.take_marks([b"1" if job_id in running else None for job_id, _ in front.page])
+            marks, definitions = front.page_questions()
+            assert marks[0] == "MGET"
+            assert definitions[0] == "EXISTS"
+            assert definitions[1:] == tuple(b"arq:job:" + job_id for job_id, _ in front.page)
+            defined = sum(job_id not in expired for job_id, _ in front.page)
+            front.take_marks([b"1" if job_id in running else None for job_id, _ in front.page], defined)
     return front
 
 
@@ -96,7 +101,7 @@ def test_a_job_that_is_met_on_two_pages_is_counted_once() -> None:
     front.due = len(queue)
     for page in (queue[:PAGE], [(b"new", 0.0), *queue][PAGE:]):
         front.take_page([part for job_id, score in page for part in (job_id, b"%f" % score)], NOW_MS)
-        front.take_marks([b"1" if job_id in running else None for job_id, _ in front.page])
+        front.take_marks([b"1" if job_id in running else None for job_id, _ in front.page], len(front.page))
     assert front.complete
     assert front.running == running
 
@@ -110,6 +115,26 @@ def test_nothing_is_known_of_what_runs_once_a_page_failed() -> None:
     assert not front.gave_up
     assert not front.wants_page
     assert front.page == []
+    assert front.ready_jobs is None
+    assert front.expired is None
+
+
+def test_ready_jobs_are_doubtful_on_a_page_that_lacks_definitions() -> None:
+    queue = members(2 * PAGE)
+    running = {job_id for job_id, _ in queue[:PAGE]} - {b"job5"}
+    front = walk(queue, running, expired={b"job7", b"job150"})
+    assert list(front.doubtful) == [b"job5", *(job_id for job_id, _ in queue[PAGE:])]
+    assert not walk(queue, running).doubtful
+
+
+def test_what_runs_is_known_of_a_queue_whose_depth_is_not() -> None:
+    front = Front("q")
+    front.take_page([b"a", b"1000", b"b", b"2000"], NOW_MS)
+    front.take_marks([b"1", None], 2)
+    assert front.complete
+    assert front.running == {b"a"}
+    assert front.oldest_ready == 2.0
+    assert front.ready_jobs is None
 
 
 @given(st.integers(0, 3 * PAGE), st.integers(0, 2 * PAGE), st.integers(0, 3))
@@ -122,5 +147,5 @@ def test_ready_and_running_add_up(running: int, ready: int, aborted: int) -> Non
     front = walk(queue, {job_id for job_id, _ in queue if job_id.startswith(b"running")})
     assert front.complete
     assert len(front.running) == running
-    assert front.due - len(front.running) == ready + aborted
+    assert front.ready_jobs == ready + aborted
     assert front.oldest_ready == (900.0 if ready else None)
