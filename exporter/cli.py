@@ -12,6 +12,8 @@ from typing import Any, Final, TypeVar
 import click
 
 from exporter import __version__, logs
+from exporter.acl import DEFAULT_USER, Form, Version
+from exporter.acl import text as acl_text
 from exporter.config import DEFAULT_BIRTH_HOLD, REDIS_URL, Config, ConfigError, load
 from exporter.engine import known_collectors
 from exporter.safe.secrets import hide_urls
@@ -60,13 +62,18 @@ def cli() -> None:
     """
 
 
+def configuration_flags(command: F) -> F:
+    """What says which brokers there are."""
+    command = flag(
+        "--redis.url",
+        help="Watch this Redis as the broker `default`, without a configuration file. A URL with a password is taken "
+        "from the environment only.",
+    )(command)
+    return flag("--config.file", type=click.Path(path_type=Path), help="Configuration file (YAML).")(command)
+
+
 @cli.command()
-@flag("--config.file", type=click.Path(path_type=Path), help="Configuration file (YAML).")
-@flag(
-    "--redis.url",
-    help="Watch this Redis as the broker `default`, without a configuration file. A URL with a password is taken from "
-    "the environment only.",
-)
+@configuration_flags
 @flag("--web.listen-address", default=f"127.0.0.1:{DEFAULT_PORT}", help="host:port; `:port` is every interface.")
 @flag("--web.telemetry-path", default="/metrics", help="Path of the metrics.")
 @flag("--web.max-requests", type=click.IntRange(min=1), default=40, help="Scrapes at a time; beyond, 503.")
@@ -85,12 +92,7 @@ def serve(ctx: click.Context, /, **options: Any) -> None:
     """Serve metrics until stopped (the default command)."""
     logs.configure(options["log_level"], options["log_format"])
     _check_path(options["web_telemetry_path"])
-    _check_secret(ctx, options["redis_url"])
-    switches = {name: options[f"collector_{name}"] for name in known_collectors()}
-    given = {name: on for name, on in switches.items() if on is not None}
-    read: Callable[[], Config] = partial(
-        load, options["config_file"], options["redis_url"], given, options["birth_hold"]
-    )
+    read = _reader(ctx, options)
     config = read()  # before the port is taken, and before a connection is made
     listener = bind(options["web_listen_address"])
     run(config, read, listener, WebOptions(options["web_telemetry_path"], options["web_max_requests"]))
@@ -105,6 +107,33 @@ def check_config(file: Path) -> None:
     click.echo(f"{one_line(str(file), 1000)}: good; brokers: {names}")
 
 
+@cli.command("acl")
+@configuration_flags
+@flag("--broker", help="Only for this broker of the file.")
+@flag("--user", help=f"The user's name.  [default: that of the URL, or {DEFAULT_USER}]")
+@flag("--redis-version", type=click.Choice([*map(str, Version)]), default="7.0", help="7.0 stands for later ones too.")
+@flag(
+    "--format",
+    type=click.Choice([*map(str, Form)]),
+    default="setuser",
+    help="A command for redis-cli with what needs what as comments, or a line for the server's ACL file.",
+)
+@collector_flags
+@click.pass_context
+def acl(ctx: click.Context, /, **options: Any) -> None:
+    """Print the least Redis ACL that the configuration needs. Connects to nothing.
+
+    Put a password of your own in place of PASSWORD.
+    """
+    brokers = _reader(ctx, options)().brokers
+    if options["broker"] is not None:
+        brokers = tuple(broker for broker in brokers if broker.name == options["broker"])
+        if not brokers:
+            raise ConfigError(f"--broker: found {one_line(options['broker'])!r}, wanted the name of a broker")
+    form = Form(options["format"])
+    click.echo(acl_text(brokers, Version(options["redis_version"]), form, options["user"]), nl=False)
+
+
 @cli.command()
 @click.option("--duration", type=click.FloatRange(min=1), help="Seconds after which the demo ends by itself.")
 @click.option("--port", type=click.IntRange(0, 65535), default=DEFAULT_PORT, show_default=True)
@@ -113,6 +142,15 @@ def demo(duration: float | None, port: int) -> None:
     from exporter import demo as live_demo  # needs the extra `demo`
 
     sys.exit(live_demo.run(duration, port))
+
+
+def _reader(ctx: click.Context, options: dict[str, Any]) -> Callable[[], Config]:
+    """Reads the configuration that the flags name."""
+    _check_secret(ctx, options["redis_url"])
+    switches = {name: options[f"collector_{name}"] for name in known_collectors()}
+    given = {name: on for name, on in switches.items() if on is not None}
+    hold = options.get("birth_hold", DEFAULT_BIRTH_HOLD)
+    return partial(load, options["config_file"], options["redis_url"], given, hold)
 
 
 def _check_path(path: str) -> None:

@@ -76,7 +76,10 @@ class Watched:
         ]
         self.ping = Source("broker", broker.name, self._ping)
         self.sources = [
-            *(_system_source(system, broker.name, config.limits, folded) for system in self._systems),
+            *(
+                _system_source(system, followed, config.limits, folded)
+                for system, followed in zip(self._systems, self.followed, strict=True)
+            ),
             *(
                 _collector_source(REDIS_COLLECTORS[name](broker.name, self._pulls))
                 for name in REDIS_COLLECTORS
@@ -253,16 +256,17 @@ def _ledger(system: RedisSystem, broker: str, config: Config, folded: Folded) ->
 # -- sources of each kind ---------------------------------------------------------------------------------------
 
 
-def _system_source(system: RedisSystem, broker: str, limits: Limits, folded: Folded) -> Source:
-    table = gauges.Gauges(system.name, broker, limits)
+def _system_source(system: RedisSystem, followed: Followed, limits: Limits, folded: Folded) -> Source:
+    table = gauges.Gauges(system.name, followed.broker, limits)
 
     async def gather() -> Gathered:
         seen = await system.observe()
         if not isinstance(seen, Observation):
             raise TypeError(f"found {type(seen).__name__}, wanted Observation")
-        return Gathered(checked(table.families(seen, folded), gauges.FAMILIES), tuple(map(str, seen.problems)))
+        problems = (*map(str, seen.problems), *followed.problems())
+        return Gathered(checked(table.families(seen, folded), gauges.FAMILIES), problems)
 
-    return Source(system.name, broker, gather)
+    return Source(system.name, followed.broker, gather)
 
 
 def _collector_source(collector: RedisCollector) -> Source:

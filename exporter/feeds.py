@@ -14,7 +14,7 @@ import structlog
 from prometheus_client.core import Metric
 
 from exporter import catalogue as c
-from exporter.brokers.pulls import BrokerError
+from exporter.brokers.pulls import BrokerError, Refused
 from exporter.brokers.push import ConnectionLost
 from exporter.ledger import Ledger
 from exporter.model import Feed, JobEvent, Unreadable
@@ -137,7 +137,16 @@ class Follower:
         self._feed = feed
         self._log = log.bind(feed=feed.name, broker=broker)
         self._last_problem: str | None = None
+        self._refused: str | None = None
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def refusal(self) -> str | None:
+        """What the server refuses, while that keeps the feed from being connected: then coming back does not help, as
+        it does with a broker that is away."""
+        if self.state.mode is not None or self._refused is None:
+            return None
+        return f"feed {self._feed.name} refused: {self._refused}"
 
     def start(self) -> None:
         """Begins to follow."""
@@ -163,15 +172,19 @@ class Follower:
 
     async def _follow(self) -> tuple[str, float | None]:
         """Follows until that fails; why, and since when nothing had been heard by then, if that is known."""
+        refused = None
         try:
             await self._feed.follow(self.state)
         except ConnectionLost as error:
             return str(error), error.heard_at
         except BrokerError as error:
+            refused = str(error) if isinstance(error, Refused) else None
             return str(error), None
         except Exception as error:  # a fault of a feed must not end it for ever
             self._log.debug("feed raised", exc_info=error)
             return one_line(f"{type(error).__name__}: {error}"), None
+        finally:
+            self._refused = refused
         return "ended by itself", None
 
     def _note(self, problem: str) -> None:
@@ -186,6 +199,7 @@ class Followed:
 
     def __init__(self, system: str, broker: str, ledger: Ledger, feeds: Collection[Feed]) -> None:
         self.system = system
+        self.broker = broker
         self.ledger = ledger
         self._followers = [Follower(feed, FeedState((system, broker, feed.name), ledger), broker) for feed in feeds]
 
@@ -198,6 +212,10 @@ class Followed:
         """Follows no more."""
         for follower in self._followers:
             await follower.close()
+
+    def problems(self) -> list[str]:
+        """Why a feed cannot be connected though the broker answers, one line each."""
+        return [follower.refusal for follower in self._followers if follower.refusal]
 
     def families(self) -> list[Metric]:
         """The counters of the jobs, and the feeds' own."""

@@ -113,14 +113,16 @@ class Process:
 class RedisServer:
     """A `redis-server` without persistence.
 
-    `options` are its configuration: `maxmemory="10mb"`, `slowlog_log_slower_than="5000"` (underscores for dashes).
+    `options` are its configuration: `maxmemory="10mb"`, `slowlog_log_slower_than="5000"` (underscores for dashes);
+    `executable` may be that of another version.
     """
 
     START_DEADLINE = 10.0
     ATTEMPTS = 5
 
-    def __init__(self, directory: Path, **options: str) -> None:
+    def __init__(self, directory: Path, executable: str = "redis-server", **options: str) -> None:
         self._directory = directory
+        self._executable = executable
         self._options = {"save": "", "appendonly": "no"}
         self._options |= {name.replace("_", "-"): value for name, value in options.items()}
         self._clients: list[redis.Redis] = []
@@ -180,7 +182,7 @@ class RedisServer:
 
     def _start(self) -> None:
         arguments = [part for name, value in self._options.items() for part in (f"--{name}", value)]
-        command = ["redis-server", "--port", str(self.port), "--bind", LOOPBACK, "--dir", str(self._directory)]
+        command = [self._executable, "--port", str(self.port), "--bind", LOOPBACK, "--dir", str(self._directory)]
         self._process = Process([*command, *arguments], self._directory / "redis.log", cwd=self._directory)
         try:
             with redis.Redis.from_url(self.url()) as client:

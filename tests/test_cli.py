@@ -121,8 +121,9 @@ def test_flags_have_environment_twins(run_cli: Cli, tmp_path: Path) -> None:
     assert "host" not in served.config.host_collectors
 
 
-def test_every_flag_of_serve_has_a_twin_of_its_name() -> None:
-    for option in cli.cli.commands["serve"].params:
+@pytest.mark.parametrize("command", ["serve", "acl"])
+def test_every_flag_has_a_twin_of_its_name(command: str) -> None:
+    for option in cli.cli.commands[command].params:
         if not isinstance(option, click.Option) or option.opts == ["--help"]:
             continue
         name = option.opts[0].removeprefix("--").translate(str.maketrans(".-", "__")).upper()
@@ -159,7 +160,9 @@ def test_version(run_cli: Cli) -> None:
     assert run_cli("--version") == Ended(0, f"taskqueue-exporter {__version__}\n", "")
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("-h",), ("serve", "--help"), ("check-config", "--help")])
+@pytest.mark.parametrize(
+    "arguments", [("--help",), ("-h",), ("serve", "--help"), ("check-config", "--help"), ("acl", "-h")]
+)
 def test_help(arguments: tuple[str, ...], run_cli: Cli) -> None:
     ended = run_cli(*arguments)
 
@@ -171,6 +174,22 @@ def test_check_config_of_a_good_file(run_cli: Cli, tmp_path: Path) -> None:
     file = write(tmp_path, "brokers: [{name: a, url: redis://h}, {name: b, url: redis://h/1}]")
 
     assert run_cli("check-config", file) == Ended(0, f"{file}: good; brokers: a, b\n", "")
+
+
+def test_acl_prints_the_rules_of_the_configuration(run_cli: Cli, tmp_path: Path) -> None:
+    file = write(tmp_path, "brokers: [{name: a, url: redis://h}, {name: b, url: redis://me@other/1}]")
+
+    every = run_cli("acl", "--config.file", file)
+    one = run_cli("acl", "--config.file", file, "--broker", "b", "--user", "you", "--redis-version", "6.2")
+    by_variables = run_cli("acl", CONFIG_FILE=file, BROKER="b", USER="you", REDIS_VERSION="6.2")
+    line = run_cli("acl", *URL, "--format", "aclfile", "--no-collector.celery")
+
+    assert (every.code, every.err) == (0, "")
+    assert every.out.count("ACL SETUSER exporter on >PASSWORD ") == every.out.count("ACL SETUSER me on >PASSWORD ") == 1
+    assert one.out.startswith("# Redis 6.2 at other:6379, broker b\nACL SETUSER you on ")
+    assert one == by_variables
+    assert line.out.startswith("user exporter on >PASSWORD ")
+    assert "celery" not in line.out
 
 
 # -- bad input --------------------------------------------------------------------------------------------------
@@ -209,6 +228,11 @@ def test_check_config_of_a_good_file(run_cli: Cli, tmp_path: Path) -> None:
         ((*URL, "--web.listen-address", "203.0.113.7:80"), "--web.listen-address: found '203.0.113.7:80' (Cannot assi"),
         (("check-config",), "Missing argument 'FILE'"),
         (("check-config", "/no/such"), "/no/such: found no file that can be read"),
+        (("acl",), "found no broker, wanted TASKQUEUE_EXPORTER_REDIS_URL=redis://..."),
+        (("acl", "--redis.url", "redis://:pw@h"), "--redis.url: found a password in it, wanted it in TASKQUEUE_EXPO"),
+        (("acl", *URL, "--redis-version", "5"), "Invalid value for '--redis-version'"),
+        (("acl", *URL, "--broker", "main"), "--broker: found 'main', wanted the name of a broker"),
+        (("acl", *URL, "--user", "two words"), "--user: found 'two words', wanted a name without spaces"),
         (("demo", "--duration", "x"), "Invalid value for '--duration'"),
     ],
 )

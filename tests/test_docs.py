@@ -11,7 +11,7 @@ import pytest
 import yaml
 from _pytest.mark import ParameterSet
 
-from exporter import catalogue
+from exporter import acl, catalogue
 from exporter.cli import cli
 from exporter.config import load
 from tests.servers import ROOT, RedisServer, StartExporter, series
@@ -53,10 +53,10 @@ def test_scrape_jobs_are_good_to_prometheus(text: str, tmp_path: Path) -> None:
     assert checked.returncode == 0, checked.stderr
 
 
-def test_every_flag_is_documented_with_its_variable_and_default() -> None:
+@pytest.mark.parametrize("command", ["serve", "acl"])
+def test_every_flag_is_documented_with_its_variable_and_default(command: str) -> None:
     text = (ROOT / "docs" / "configuration.md").read_text()
-    serve = cli.commands["serve"]
-    options = [option for option in serve.params if isinstance(option, click.Option)]
+    options = [option for option in cli.commands[command].params if isinstance(option, click.Option)]
     for option in options:
         if option.name is None or option.name.startswith("collector_"):
             continue
@@ -85,6 +85,13 @@ def test_links_between_documents_lead_somewhere() -> None:
             assert (document.parent / target).exists(), f"{document.name}: {target}"
 
 
+def test_the_documented_acl_is_what_the_program_prints() -> None:
+    document = (ROOT / "docs" / "security.md").read_text()
+    (shown,) = re.findall(r"^```\n(# Redis 7.*?)```$", document, re.DOTALL | re.MULTILINE)
+
+    assert shown == acl.text(load(None, "redis://redis:6379/0").brokers, acl.Version.V7_0, acl.Form.SETUSER)
+
+
 def test_the_documented_acl_is_enough(redis_server: RedisServer, start_exporter: StartExporter) -> None:
     # given a Redis with queues of both systems, and the user of the document
     client = redis_server.client()
@@ -96,7 +103,7 @@ def test_the_documented_acl_is_enough(redis_server: RedisServer, start_exporter:
     (command,) = re.findall(r"^ACL SETUSER .*$", document, re.MULTILINE)
     client.execute_command(*command.split())  # type: ignore[no-untyped-call]
     # when
-    url = redis_server.url().replace("redis://", "redis://exporter:password@")
+    url = redis_server.url().replace("redis://", "redis://exporter:PASSWORD@")
     metrics = start_exporter(redis_url=url).metrics()
     # then everything works, and nothing was denied
     assert {value for (name, _), value in metrics.items() if name == "taskqueue_collector_success"} == {1.0}

@@ -8,9 +8,10 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 
 import pytest
+import structlog
 
 from exporter import feeds
-from exporter.brokers.pulls import BrokerError
+from exporter.brokers.pulls import BrokerError, Refused
 from exporter.brokers.push import ConnectionLost
 from exporter.config import Config
 from exporter.engine import Engine, Selection
@@ -21,7 +22,7 @@ from exporter.model import Finished, Outcome, Sink, Unreadable
 from exporter.safe.limits import Limits
 from exporter.systems import SYSTEMS
 from tests.servers import Series, parse_metrics, series
-from tests.toys import Run, broker, config, scraped, system_toy, until
+from tests.toys import Run, broker, config, one_queue, scraped, success, system_toy, until
 
 Follow = Callable[[Sink], Awaitable[None]]
 DONE = Finished("q", "t", "1", 1_700_000_000.0, Outcome.SUCCEEDED)
@@ -173,7 +174,11 @@ async def stay(sink: Sink) -> None:
 
 
 async def refuse(sink: Sink) -> None:
-    raise BrokerError("NOPERM not for you")
+    raise Refused("NOPERM not for you")
+
+
+async def be_away(sink: Sink) -> None:
+    raise BrokerError("ConnectionRefusedError: nobody there")
 
 
 async def lose(sink: Sink) -> None:
@@ -219,9 +224,11 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def follow(monkeypatch: pytest.MonkeyPatch, run: Run) -> Callable[..., Awaitable[tuple[Engine, Script]]]:
     """Start an engine whose one system has a scripted feed; its counters are shown at once."""
 
-    async def start(*attempts: Follow) -> tuple[Engine, Script]:
+    async def start(
+        *attempts: Follow, observe: Callable[[], Awaitable[object]] = cannot_observe
+    ) -> tuple[Engine, Script]:
         script = Script(*attempts)
-        toy = system_toy("toy", cannot_observe)
+        toy = system_toy("toy", observe)
         toy.feeds = (script,)  # type: ignore[assignment, method-assign]
         monkeypatch.setitem(SYSTEMS, "toy", toy)
         return await run(settings()), script
@@ -281,6 +288,31 @@ def test_no_gap_begins_before_its_connection() -> None:
     feed.disconnected(since=clock.now - 20)
 
     assert shown(feed)[of("gap_seconds_total")] == 0
+
+
+async def test_what_a_server_refuses_a_feed_is_a_problem_of_its_collector(follow: Start) -> None:
+    with structlog.testing.capture_logs() as logged:
+        engine, script = await follow(refuse, observe=one_queue)
+        await until(lambda: script.begun > 1)
+        found = await scraped(engine)
+        # and when the server lets it, all is well again
+        script.attempts = (stay,)
+        script.begun = 0
+        await until(lambda: script.begun == 1)
+        mended = await scraped(engine)
+
+    assert found[of("connected")] == success(found, "toy") == 0
+    said = [entry["problem"] for entry in logged if entry["event"] == "collector failed"]
+    assert "feed events refused: NOPERM not for you" in said
+    assert mended[of("connected")] == success(mended, "toy") == 1
+
+
+@pytest.mark.parametrize("fault", [be_away, lose, crash])
+async def test_what_may_pass_by_itself_is_none(follow: Start, fault: Follow) -> None:
+    engine, script = await follow(refuse, fault, observe=one_queue)
+    await until(lambda: script.begun > 3)
+
+    assert success(await scraped(engine), "toy") == 1
 
 
 @pytest.mark.parametrize(("fault", "problem"), [(refuse, "NOPERM not for you"), (lose, "cut off")])

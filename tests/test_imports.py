@@ -19,9 +19,10 @@ LAYERS: dict[str, set[str]] = {
     "exposition": set(),
     "logs": set(),
     "safe": set(),
-    "brokers": {"safe"},
+    "brokers": {"safe", "model"},
     "systems": {"brokers", "safe", "model"},
-    "collectors": {"brokers", "safe", "catalogue"},
+    "collectors": {"brokers", "safe", "catalogue", "model"},
+    "acl": {"config", "systems", "collectors", "brokers", "safe", "model"},
     "gauges": {"safe", "model", "catalogue"},
     "ledger": {"safe", "model", "catalogue"},
     "feeds": {"ledger", "brokers", "safe", "model", "catalogue"},
@@ -34,7 +35,7 @@ LAYERS: dict[str, set[str]] = {
     "web": {"__init__", "engine", "exposition", "config", "safe"},
     "service": {"__init__", "web", "engine", "config"},
     "demo": {"__init__"},
-    "cli": {"__init__", "service", "web", "engine", "config", "logs", "safe", "demo"},
+    "cli": {"__init__", "service", "web", "engine", "config", "acl", "logs", "safe", "demo"},
 }  # fmt: skip
 """Each part of `exporter/` and the other parts that it may import."""
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-from collections.abc import AsyncIterator, Awaitable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Collection, Iterable
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from exporter.brokers.address import Address
 from exporter.brokers.bounded import CONNECTION_CLASSES, BoundedParser, Overrun
+from exporter.model import Permissions
 from exporter.safe.text import one_line
 
 PIPELINE_COMMANDS: Final = 500
@@ -36,6 +39,10 @@ class BrokerError(Exception):
     """The broker cannot be read: not reached, no answer in time, refused. One line, without secrets."""
 
 
+class Refused(BrokerError):
+    """The server does not do what a command says."""
+
+
 class ReplyTooLarge(BrokerError):
     """The replies to one round trip were longer than `bounded.REPLY_BYTES`: fewer commands at a time may do."""
 
@@ -54,7 +61,7 @@ class Pulls:
             "password": address.password.reveal() if address.password else None,
             "protocol": 2,  # redis-py 8 would speak RESP3
             "parser_class": BoundedParser,
-            "client_name": CLIENT_NAME,
+            "redis_connect_func": _introduce,
             "retry": Retry(NoBackoff(), 0),  # the next scrape is the retry; redis-py 6 and later would wait
             **_no_setinfo(),
         }
@@ -67,6 +74,15 @@ class Pulls:
         )
         self._redis: Redis = Redis(connection_pool=self._pool)
 
+    def permissions(self) -> Collection[Permissions]:
+        """What every connection to the broker needs, feeds included. (AUTH needs no right.)"""
+        database = [Permissions(f"database {self.address.db}", frozenset({"select"}))] if self.address.db else []
+        return (
+            Permissions("whether it is up", frozenset({"ping"})),
+            *database,
+            Permissions("name in CLIENT LIST", frozenset({"client|setname"})),
+        )
+
     async def ping(self) -> None:
         """Returns when the broker answered PING with PONG."""
         if await self.one("PING") is not True:  # redis-py's reading of PONG
@@ -74,7 +90,7 @@ class Pulls:
 
     async def one(self, *command: str | bytes | int | float) -> Reply:
         """The reply to one command. An error reply raises BrokerError."""
-        return await self._guard(self._redis.execute_command(*command))  # type: ignore[no-untyped-call]
+        return await self._guard(self._redis.execute_command(*command), command)  # type: ignore[no-untyped-call]
 
     async def info(self) -> dict[str, Any]:
         """INFO, its values as numbers where they are numbers."""
@@ -119,7 +135,7 @@ class Pulls:
         await self._redis.aclose()
         await self._pool.disconnect()
 
-    async def _guard(self, reply: Awaitable[T]) -> T:
+    async def _guard(self, reply: Awaitable[T], command: Command = ()) -> T:
         try:
             async with asyncio.timeout(self._timeout) as limit:
                 return await reply
@@ -130,13 +146,35 @@ class Pulls:
                 raise BrokerError(
                     f"TimeoutError: no answer from {self.address.server} within {self._timeout:g} s"
                 ) from None
-            raise BrokerError(one_line(self.address.without_secret(f"{type(error).__name__}: {error}"))) from None
+            kind = Refused if isinstance(error, ResponseError) else BrokerError
+            text = naming(f"{type(error).__name__}: {error}", command)
+            raise kind(one_line(self.address.without_secret(text))) from None
 
     async def _pipeline(self, commands: list[Command]) -> list[Reply]:
         async with self._redis.pipeline(transaction=False) as pipeline:
             for command in commands:
                 pipeline.execute_command(*command)
-            return await self._guard(pipeline.execute(raise_on_error=False))
+            replies = await self._guard(pipeline.execute(raise_on_error=False))
+        return [
+            NoPermissionError(naming(str(reply), command)) if isinstance(reply, NoPermissionError) else reply
+            for reply, command in zip(replies, commands, strict=True)
+        ]
+
+
+def naming(refusal: str, command: Command) -> str:
+    """A refusal for want of a right, with the command named: where it is a key or a channel that is denied, Redis's own
+    text does not."""
+    if "no permissions" not in refusal.lower() or not command or " run the " in refusal:
+        return refusal
+    return f"{refusal} ({command[0]!s})"
+
+
+async def _introduce(connection: AbstractConnection) -> None:
+    """What a new connection says first: redis-py's own, and its name. That a name is refused does no harm."""
+    await connection.on_connect()
+    await connection.send_command("CLIENT", "SETNAME", CLIENT_NAME)
+    with suppress(ResponseError):
+        await connection.read_response()
 
 
 def _no_setinfo() -> dict[str, None]:

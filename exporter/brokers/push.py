@@ -18,7 +18,7 @@ import hiredis
 from exporter.brokers.address import Address
 from exporter.brokers.backlog import NOTHING, Backlog
 from exporter.brokers.bounded import Overrun
-from exporter.brokers.pulls import CLIENT_NAME, SOCKET_TIMEOUT, BrokerError, Command, Reply
+from exporter.brokers.pulls import CLIENT_NAME, SOCKET_TIMEOUT, BrokerError, Command, Refused, Reply, naming
 from exporter.brokers.turn import Turn
 from exporter.safe.text import one_line
 
@@ -56,10 +56,6 @@ class ConnectionLost(BrokerError):
     def __init__(self, problem: str, heard_at: float) -> None:
         super().__init__(problem)
         self.heard_at = heard_at
-
-
-class Refused(BrokerError):
-    """The server does not do what a command says."""
 
 
 class _Batch:
@@ -145,7 +141,7 @@ class PushConnection(asyncio.BufferedProtocol):
         """The reply to one command. An error reply raises Refused."""
         (reply,) = await self.many([command])
         if isinstance(reply, Exception):
-            raise self._refusal(str(reply))
+            raise self._refusal(naming(str(reply), command))
         return reply
 
     async def expect(self, wanted: bytes, *command: str | bytes | int) -> None:

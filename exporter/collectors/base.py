@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import ClassVar
 
 from prometheus_client.core import Metric
 
 from exporter.brokers.pulls import Pulls
 from exporter.catalogue import Family
+from exporter.model import Permissions
 
 
 class RedisCollector(ABC):
@@ -31,6 +32,10 @@ class RedisCollector(ABC):
     @abstractmethod
     async def collect(self) -> Iterable[Metric]:
         """Fresh families, or an exception: then its success is 0, and nothing else suffers."""
+
+    def permissions(self) -> Collection[Permissions]:
+        """What each of its features needs of the broker: nothing, unless a collector says otherwise."""
+        return ()
 
 
 class HostCollector(ABC):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Final
 
 from prometheus_client.core import Metric
@@ -11,6 +11,7 @@ from prometheus_client.core import Metric
 from exporter import catalogue as c
 from exporter.catalogue import Family
 from exporter.collectors.base import RedisCollector
+from exporter.model import Permissions
 from exporter.safe.text import label_text
 
 NUMBERS: Final[tuple[tuple[str, Family], ...]] = (
@@ -67,6 +68,9 @@ class RedisInfo(RedisCollector):
         info = await self.pulls.info()
         self.about = str(info.get("run_id", ""))
         return metrics(info, (self.broker, self.pulls.address.server))
+
+    def permissions(self) -> Collection[Permissions]:
+        return (Permissions("server", frozenset({"info"})),)
 
 
 def metrics(info: Mapping[str, Any], base: tuple[str, str]) -> Iterator[Metric]:

@@ -11,7 +11,15 @@ import redis
 
 from exporter.brokers import bounded as module
 from exporter.brokers.address import parse_address
-from exporter.brokers.pulls import PIPELINE_COMMANDS, SCAN_COUNT, BrokerError, Pulls, ReplyTooLarge
+from exporter.brokers.pulls import (
+    CLIENT_NAME,
+    PIPELINE_COMMANDS,
+    SCAN_COUNT,
+    BrokerError,
+    Pulls,
+    Refused,
+    ReplyTooLarge,
+)
 from tests.servers import RedisServer
 
 MEGABYTE = 1024 * 1024
@@ -47,6 +55,43 @@ async def test_an_error_reply_to_one_command_raises(pulls: Pulls, client: redis.
     client.set("text", "x")
     with pytest.raises(BrokerError, match="WRONGTYPE"):
         await pulls.one("LLEN", "text")
+
+
+def denied(server: RedisServer, *rules: str) -> Pulls:
+    """Reads as a user who may do everything but what `rules` take away."""
+    rights = ("ACL", "SETUSER", "reader", "on", "nopass", "~ours:*", "&*", "+@all", *rules)
+    server.client().execute_command(*rights)  # type: ignore[no-untyped-call]
+    return Pulls(parse_address(server.url().replace("redis://", "redis://reader:x@")))
+
+
+def names(client: redis.Redis) -> set[str]:
+    """The names of all connections to the server."""
+    clients = cast(list[dict[str, str]], client.client_list())
+    return {one["name"] for one in clients}
+
+
+async def test_a_name_that_is_refused_does_no_harm(redis_server: RedisServer) -> None:
+    pulls = denied(redis_server, "-client|setname")
+    assert await pulls.one("GET", "ours:a") is None
+    assert CLIENT_NAME not in names(redis_server.client())
+    await pulls.close()
+
+
+async def test_a_connection_has_a_name(pulls: Pulls, client: redis.Redis) -> None:
+    await pulls.ping()
+    assert CLIENT_NAME in names(client)
+
+
+async def test_a_denial_names_the_command(redis_server: RedisServer) -> None:
+    pulls = denied(redis_server, "-llen")
+    with pytest.raises(Refused, match=r"no permissions to run the 'llen' command$"):
+        await pulls.one("LLEN", "ours:a")
+    with pytest.raises(Refused, match=r"no permissions .* key.* \(GET\)$"):
+        await pulls.one("GET", "theirs")
+    command, key = await pulls.many([("LLEN", "ours:a"), ("ZCARD", "theirs")])
+    assert "'llen' command" in str(command)
+    assert str(key).endswith("(ZCARD)")
+    await pulls.close()
 
 
 async def test_scan_finds_every_key_of_a_type_once_asked_for_in_pages(pulls: Pulls, client: redis.Redis) -> None:

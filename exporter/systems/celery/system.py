@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
+from itertools import chain
 from typing import Annotated, Final
 
 import msgspec
@@ -20,7 +21,7 @@ from exporter.safe.documents import shown
 from exporter.systems.base import Discovery, RedisSystem, SystemOptions
 from exporter.systems.celery.feed import EventsFeed
 from exporter.systems.head import Head
-from exporter.systems.keys import Problems, key_bytes, key_text
+from exporter.systems.keys import Problems, key_bytes, key_text, pattern
 
 SEPARATOR: Final = "\x06\x16"
 """kombu's default, between the parts of a binding and between a queue and its priority."""
@@ -111,14 +112,26 @@ class Celery(RedisSystem):
         return self._feeds
 
     def permissions(self) -> Collection[Permissions]:
-        lists = frozenset({"*"} if self.options.discover else {f"{queue}*" for queue in self.options.queues})
-        return (
-            Permissions("queues", frozenset({"llen", "lindex", "exists"}), lists),
-            Permissions("unacked", frozenset({"hlen", "zrange"}), frozenset({f"*{UNACKED}", f"*{UNACKED_INDEX}"})),
-            Permissions("discovery", frozenset({"scan", "sscan"}), frozenset({f"*{BINDINGS}*"})),
-            *[Permissions("events", frozenset({"psubscribe"}), channels=frozenset({self._feed.pattern}))]
-            * len(self._feeds),
-        )
+        discovers = self.options.discover
+        lists = frozenset({"*"} if discovers else chain.from_iterable(map(self._patterns, self.options.queues)))
+        prefix = "*" if discovers else ""
+        features = [
+            Permissions("depth", frozenset({"llen"}), lists),
+            Permissions("other priorities", frozenset({"exists"}), lists),
+            Permissions("oldest ready", frozenset({"lindex"}), lists),
+            Permissions("unacked", frozenset({"hlen"}), frozenset({prefix + UNACKED})),
+            Permissions("oldest unacked", frozenset({"zrange"}), frozenset({prefix + UNACKED_INDEX})),
+        ]
+        if discovers:
+            features.append(Permissions("discovery", frozenset({"scan", "sscan"}), frozenset({f"*{BINDINGS}*"})))
+        if self._feeds:
+            listens = frozenset({self._feed.pattern})
+            features.append(Permissions("events", frozenset({"psubscribe"}), channels=listens))
+        return features
+
+    def _patterns(self, queue: str) -> tuple[str, str]:
+        """Of the lists of a queue: priority 0, and the others."""
+        return pattern(queue), pattern(queue + self._separator) + "*"
 
     async def close(self) -> None:
         await self._discovery.close()
@@ -187,10 +200,11 @@ class Celery(RedisSystem):
                 ("ZRANGE", key_bytes(prefix + UNACKED_INDEX), 0, 0, "WITHSCORES"),
             )
         )
-        if problems.note(UNACKED, *replies):
-            return None, None
-        oldest = [float(index[1]) for index in replies[1::2] if index]
-        return sum(map(int, replies[::2])), min(oldest, default=None)
+        counts, indexes = replies[::2], replies[1::2]
+        count = None if problems.note(UNACKED, *counts) else sum(map(int, counts))
+        if problems.note(UNACKED, *indexes):
+            return count, None
+        return count, min((float(index[1]) for index in indexes if index), default=None)
 
     def _forget_all_but(self, queues: Collection[str]) -> None:
         self._heads = {where: head for where, head in self._heads.items() if where[0] in queues}
