@@ -141,3 +141,26 @@ async def test_what_the_feed_cannot_count_is_a_problem_of_the_observation(
         assert "results are told that ended 700 s ago" in problems[0]
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
+
+
+@pytest.mark.parametrize("discover", [True, False])
+async def test_a_queue_that_only_results_tell_of(
+    redis_server: RedisServer, client: redis.Redis, discover: bool
+) -> None:
+    write(client, "done", queue="arq:idle")
+    pulls = Pulls(parse_address(redis_server.url()))
+    system = Arq(pulls, ArqOptions(queues=(QUEUE,), discover=discover))
+    (feed,) = system.feeds
+    task = asyncio.create_task(feed.follow(RecordingSink()))
+    try:
+        await until(lambda: system._results.seeded)
+        queues = {state.queue: state for state in (await system.observe()).queues}
+        assert queues.keys() == ({QUEUE, "arq:idle"} if discover else {QUEUE})
+        if discover:
+            assert queues["arq:idle"].jobs == {"ready": 0, "scheduled": 0, "running": 0}
+            assert queues["arq:idle"].kept_results == {"completed": 1, "failed": 0}
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await system.close()
+        await pulls.close()

@@ -71,8 +71,8 @@ class Arq(RedisSystem):
         return () if self._arq_options.feed_mode is FeedMode.OFF else (self._results,)
 
     async def observe(self) -> Observation:
-        queues = await self._discovery.queues()
         now = self.clock()
+        queues = await self._queues(now)
         problems = Problems(self._discovery.problem)
         for problem in self._results.problems:
             problems.add(problem)
@@ -144,6 +144,15 @@ class Arq(RedisSystem):
 
     async def _search(self) -> Collection[str]:
         return await search(self.pulls)
+
+    async def _queues(self, now: float) -> Collection[str]:
+        """Those that are watched: also, unless only some are to be, those that nothing but results tells of. An empty
+        queue leaves no key."""
+        queues = dict.fromkeys(await self._discovery.queues())
+        if self._arq_options.discover:
+            progress = self._results.tally.progress
+            queues |= dict.fromkeys(queue for queue, at in progress.items() if now - at <= Discovery.MEMORY)
+        return queues.keys()
 
     async def _queues_ahead(self) -> Collection[str]:
         """Where jobs may get due soon. The default queue always: the search may come after its first job."""
