@@ -21,7 +21,7 @@ from structlog.testing import capture_logs
 from exporter import acl
 from exporter.config import Config, load
 from exporter.engine import Engine
-from exporter.systems.arq import feed as arq_feed
+from exporter.systems.arq.feed import feed as arq_feed
 from tests.e2e.acl_users import DB, FEEDS, GIVES, ODD, Signal, User, apply, reconnects, users
 from tests.e2e.apps import ARQ_WORKER, CELERY_WORKER, START_DEADLINE, celery_producer, enqueue_arq, worker
 from tests.servers import EXPORTER_PYTHON, RedisServer, Series, StartRedis, series, wait_until

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from exporter.systems.arq.results import Result, Serializer
+from exporter.systems.arq.records.results import Result, Serializer
 from tests.systems.arq_stage import ET, FT, QUEUE, ST, Serialize
 
 JSON, MSGPACK = Serializer.JSON, Serializer.MSGPACK

@@ -15,11 +15,11 @@ from arq.jobs import serialize_result
 from exporter.brokers.address import parse_address
 from exporter.brokers.pulls import BrokerError, Pulls
 from exporter.brokers.turn import Turn
-from exporter.systems.arq.feed import ResultsFeed
-from exporter.systems.arq.modes import FeedMode
-from exporter.systems.arq.seen import steady
-from exporter.systems.arq.serializers import Serializer
-from exporter.systems.arq.unkept import Unkept
+from exporter.systems.arq.feed.feed import ResultsFeed
+from exporter.systems.arq.feed.modes import FeedMode
+from exporter.systems.arq.feed.seen import steady
+from exporter.systems.arq.feed.unkept import Unkept
+from exporter.systems.arq.records.serializers import Serializer
 from tests.systems.sinks import RecordingSink
 
 QUEUE = "arq:queue"

@@ -19,8 +19,8 @@ from arq.jobs import Job, serialize_result
 from arq.worker import Worker
 
 from exporter.model import Outcome, Unreadable
-from exporter.systems.arq.fields import HEAD_BYTES, RESULT, TAIL_BYTES, UnreadableResult, is_cut
-from exporter.systems.arq.results import NO_TASK, Result, Serializer, read_result
+from exporter.systems.arq.records.fields import HEAD_BYTES, RESULT, TAIL_BYTES, UnreadableResult, is_cut
+from exporter.systems.arq.records.results import NO_TASK, Result, Serializer, read_result
 from tests.safe.hostile import nothing_runs
 
 QUEUE = "arq:reports"

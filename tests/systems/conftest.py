@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import redis
 
-from exporter.systems.arq import ahead, feed
+from exporter.systems.arq.feed import ahead, feed
 from tests.servers import RedisServer
 from tests.systems.observing import Clock
 

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from exporter.systems.arq import beside
-from exporter.systems.arq.beside import first_of
+from exporter.systems.arq.feed import beside
+from exporter.systems.arq.feed.beside import first_of
 
 
 @pytest.fixture(autouse=True)

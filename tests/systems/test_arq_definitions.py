@@ -16,8 +16,8 @@ from arq.jobs import serialize_job
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.systems.arq.definitions import HEAD_BYTES, task_of
-from exporter.systems.arq.serializers import Serializer
+from exporter.systems.arq.records.definitions import HEAD_BYTES, task_of
+from exporter.systems.arq.records.serializers import Serializer
 from tests.safe.hostile import HOSTILE, mutated, nothing_runs
 from tests.safe.hostile_plain import JSON_BROKEN, JSON_VALUES, MSGPACK_BROKEN, MSGPACK_VALUES, mangled
 from tests.systems.arq_stage import Serialize, Tasks, shortened

@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from exporter.model import Outcome, Unreadable
-from exporter.systems.arq import feed
+from exporter.systems.arq.feed import feed
 from tests.servers import RedisServer, StartRedis
 from tests.systems.arq_results import QUEUE, TTL_MS, following, names, result, write
 

@@ -8,8 +8,8 @@ from collections import Counter
 import pytest
 import redis
 
-from exporter.systems.arq import feed
-from exporter.systems.arq.memory import Memory
+from exporter.systems.arq.feed import feed
+from exporter.systems.arq.feed.memory import Memory
 from tests.servers import RedisServer
 from tests.systems.arq_results import Following, following, names, result, write
 

@@ -13,7 +13,7 @@ import redis
 
 from exporter.brokers.pulls import CLIENT_NAME
 from exporter.model import Outcome
-from exporter.systems.arq import feed
+from exporter.systems.arq.feed import feed
 from tests.servers import RedisServer
 from tests.systems.arq_results import QUEUE, following, names, result, write
 

@@ -17,9 +17,9 @@ from exporter.brokers.address import Address
 from exporter.brokers.pulls import ReplyTooLarge
 from exporter.brokers.push import PushConnection
 from exporter.brokers.turn import SLICE_SECONDS, Turn
-from exporter.systems.arq import ahead, feed, modes
-from exporter.systems.arq.modes import FeedMode, Line
-from exporter.systems.arq.reading import Value, decode
+from exporter.systems.arq.feed import ahead, feed, modes
+from exporter.systems.arq.feed.modes import FeedMode, Line
+from exporter.systems.arq.feed.reading import Value, decode
 from tests.servers import RedisServer, StartRedis
 from tests.systems.arq_results import QUEUE, following, names, result, write
 from tests.systems.test_arq_feed_cuts import cut_reader

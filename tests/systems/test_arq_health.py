@@ -14,9 +14,9 @@ from arq import Retry, Worker, create_pool, func
 from arq.connections import RedisSettings
 
 from exporter.systems.arq import Arq
-from exporter.systems.arq.front import Front
-from exporter.systems.arq.health import Health, Jobs, Look, Record, parse
-from exporter.systems.arq.watched import Watched
+from exporter.systems.arq.queues.front import Front
+from exporter.systems.arq.queues.health import Health, Jobs, Look, Record, parse
+from exporter.systems.arq.queues.watched import Watched
 from tests.servers import RedisServer
 from tests.systems.observing import START, state_when, watching
 

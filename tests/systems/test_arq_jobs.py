@@ -17,7 +17,7 @@ from arq.connections import RedisSettings
 from exporter.brokers.pulls import Command
 from exporter.model import JobState, Observation
 from exporter.systems.arq import Arq
-from exporter.systems.arq.front import PAGE
+from exporter.systems.arq.queues.front import PAGE
 from tests.servers import RedisServer
 from tests.systems.observing import state, watching
 

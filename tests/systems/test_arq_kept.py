@@ -7,8 +7,8 @@ import redis
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.systems.arq import feed
-from exporter.systems.arq.kept import KeptResults
+from exporter.systems.arq.feed import feed
+from exporter.systems.arq.feed.kept import KeptResults
 from tests.servers import RedisServer, StartRedis
 from tests.systems.arq_results import QUEUE, following, names, write
 

@@ -9,8 +9,8 @@ import redis
 
 from exporter.brokers.address import parse_address
 from exporter.brokers.pulls import Pulls
-from exporter.systems.arq.ahead import PAGE, Ahead, interval
-from exporter.systems.arq.memory import Memory
+from exporter.systems.arq.feed.ahead import PAGE, Ahead, interval
+from exporter.systems.arq.feed.memory import Memory
 from tests.servers import RedisServer
 
 NOW = 1_700_000_000.0

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from exporter.model import Outcome, Unreadable
 from exporter.safe.text import UNKNOWN
-from exporter.systems.arq import fields, plain
-from exporter.systems.arq.fields import HEAD_BYTES, RESULT, TAIL_BYTES, UnreadableResult
-from exporter.systems.arq.results import Result, Serializer, read_result
+from exporter.systems.arq.records import fields, plain
+from exporter.systems.arq.records.fields import HEAD_BYTES, RESULT, TAIL_BYTES, UnreadableResult
+from exporter.systems.arq.records.results import Result, Serializer, read_result
 from tests.safe.hostile import nothing_runs
 from tests.safe.hostile_plain import JSON_BROKEN, JSON_VALUES, MSGPACK_BROKEN, MSGPACK_VALUES, mangled
 from tests.systems.arq_plain import BOTH, JSON, MSGPACK, SERIALIZERS, every_serializer, json_by, knows

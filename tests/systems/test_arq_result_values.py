@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from exporter.model import Outcome, Unreadable
-from exporter.systems.arq.fields import HEAD_BYTES, RESULT, TAIL_BYTES, UnreadableResult, is_cut
-from exporter.systems.arq.results import SURELY_RAN, Result, read_result
+from exporter.systems.arq.records.fields import HEAD_BYTES, RESULT, TAIL_BYTES, UnreadableResult, is_cut
+from exporter.systems.arq.records.results import SURELY_RAN, Result, read_result
 from tests.safe.hostile import BOMBS, CALLS, HOSTILE, mutated, nothing_runs
 from tests.systems.arq_stage import ET, FT, HUGE, QUEUE, ST, ShopError, read_whole, refused, shortened, written
 

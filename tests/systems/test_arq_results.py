@@ -15,8 +15,8 @@ from arq.worker import JobExecutionFailed
 
 from exporter.model import Outcome
 from exporter.safe.text import UNKNOWN
-from exporter.systems.arq.endings import MAX_TRIES
-from exporter.systems.arq.results import Result
+from exporter.systems.arq.records.endings import MAX_TRIES
+from exporter.systems.arq.records.results import Result
 from tests.servers import RedisServer
 from tests.systems.arq_stage import HUGE, QUEUE, ShopError, Stage, Tasks, raiser, read_whole, shortened, stage_on
 

@@ -16,10 +16,10 @@ from arq.jobs import Job
 
 from exporter.model import Outcome, Unreadable
 from exporter.safe.text import UNKNOWN
-from exporter.systems.arq.endings import MAX_TRIES, UNSERIALIZED
-from exporter.systems.arq.fields import UnreadableResult
-from exporter.systems.arq.results import SURELY_RAN, Serializer, read_result
-from exporter.systems.arq.serializers import told_by
+from exporter.systems.arq.records.endings import MAX_TRIES, UNSERIALIZED
+from exporter.systems.arq.records.fields import UnreadableResult
+from exporter.systems.arq.records.results import SURELY_RAN, Serializer, read_result
+from exporter.systems.arq.records.serializers import told_by
 from tests.servers import RedisServer
 from tests.systems.arq_plain import BOTH, JSON, MSGPACK, json_by, knows
 from tests.systems.arq_stage import HUGE, ST, Serialize, Stage, raiser, read_whole, shortened, stage_on, written

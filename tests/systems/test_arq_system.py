@@ -14,10 +14,10 @@ from exporter.brokers.pulls import Pulls
 from exporter.config import Config, ConfigError, load
 from exporter.model import Outcome, Permissions
 from exporter.systems.arq import Arq
-from exporter.systems.arq.modes import FeedMode
+from exporter.systems.arq.feed.modes import FeedMode
+from exporter.systems.arq.feed.unkept import Unkept
 from exporter.systems.arq.options import ArqOptions
-from exporter.systems.arq.serializers import Serializer
-from exporter.systems.arq.unkept import Unkept
+from exporter.systems.arq.records.serializers import Serializer
 from tests.servers import RedisServer, StartRedis
 from tests.systems.arq_results import QUEUE, following, write
 from tests.systems.observing import START, Clock, state, watching

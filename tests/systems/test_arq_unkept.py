@@ -17,7 +17,7 @@ from arq.worker import Worker
 
 from exporter.model import Finished, Outcome
 from exporter.safe.text import UNKNOWN
-from exporter.systems.arq import ahead, feed, unended, unkept
+from exporter.systems.arq.feed import ahead, feed, unended, unkept
 from tests.servers import RedisServer, StartRedis, wait_until
 from tests.systems.arq_results import QUEUE, Following, following, write
 

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.systems.arq.front import MAX_PAGES, PAGE, Front
+from exporter.systems.arq.queues.front import MAX_PAGES, PAGE, Front
 
 NOW_MS = 1_000_000.0
 ABORTED = 1.0

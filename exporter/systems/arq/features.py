@@ -6,11 +6,11 @@ import enum
 from collections.abc import Collection, Iterable
 
 from exporter.model import Permissions
-from exporter.systems.arq import health
-from exporter.systems.arq.modes import IN_PROGRESS, JOB, RESULT, FeedMode, Scope, channels, commands
+from exporter.systems.arq.feed.modes import FeedMode, Scope, channels, commands
+from exporter.systems.arq.feed.unkept import Unkept
+from exporter.systems.arq.layout import ABORTS, DEFAULT_QUEUE, IN_PROGRESS, JOB, RESULT
 from exporter.systems.arq.options import ArqOptions
-from exporter.systems.arq.search import ABORTS, DEFAULT_QUEUE
-from exporter.systems.arq.unkept import Unkept
+from exporter.systems.arq.queues import health
 from exporter.systems.keys import pattern
 
 

@@ -6,9 +6,9 @@ import enum
 from typing import Final, TypeVar
 
 from exporter.safe.documents import shown
-from exporter.systems.arq.modes import FeedMode
-from exporter.systems.arq.serializers import Serializer
-from exporter.systems.arq.unkept import Unkept
+from exporter.systems.arq.feed.modes import FeedMode
+from exporter.systems.arq.feed.unkept import Unkept
+from exporter.systems.arq.records.serializers import Serializer
 from exporter.systems.base import SystemOptions
 
 E = TypeVar("E", bound=enum.StrEnum)

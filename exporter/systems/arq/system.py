@@ -13,17 +13,18 @@ from typing import ClassVar
 from exporter.brokers.pulls import Command, Pulls
 from exporter.brokers.turn import Turn
 from exporter.model import Feed, JobState, Observation, Outcome, Permissions, QueueState
-from exporter.systems.arq import health
 from exporter.systems.arq.features import Feature, permissions
-from exporter.systems.arq.feed import ResultsFeed
-from exporter.systems.arq.front import Front
-from exporter.systems.arq.health import Look
-from exporter.systems.arq.modes import FeedMode
+from exporter.systems.arq.feed.feed import ResultsFeed
+from exporter.systems.arq.feed.modes import FeedMode
+from exporter.systems.arq.layout import ABORTS, DEFAULT_QUEUE
 from exporter.systems.arq.options import ArqOptions
-from exporter.systems.arq.running import RunningTasks
-from exporter.systems.arq.search import ABORTS, DEFAULT_QUEUE, search
-from exporter.systems.arq.walk import count_expired, recall, walk
-from exporter.systems.arq.watched import Watched
+from exporter.systems.arq.queues import health
+from exporter.systems.arq.queues.front import Front
+from exporter.systems.arq.queues.health import Look
+from exporter.systems.arq.queues.running import RunningTasks
+from exporter.systems.arq.queues.search import search
+from exporter.systems.arq.queues.walk import count_expired, recall, walk
+from exporter.systems.arq.queues.watched import Watched
 from exporter.systems.base import Discovery, RedisSystem
 from exporter.systems.keys import Problems
 

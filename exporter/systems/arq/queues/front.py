@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from exporter.brokers.pulls import Command, Reply
-from exporter.systems.arq.modes import IN_PROGRESS, JOB
+from exporter.systems.arq.layout import IN_PROGRESS, JOB
 from exporter.systems.keys import key_bytes
 
 PAGE: Final = 100

@@ -7,14 +7,10 @@ from typing import Final
 
 from exporter.brokers.pulls import BrokerError, Pulls, ReplyTooLarge
 from exporter.safe.text import one_line
-from exporter.systems.arq import health
-from exporter.systems.arq.modes import JOB
+from exporter.systems.arq.layout import ABORTS, DEFAULT_QUEUE, JOB
+from exporter.systems.arq.queues import health
 from exporter.systems.base import Discovery
 from exporter.systems.keys import key_text
-
-DEFAULT_QUEUE: Final = b"arq:queue"
-ABORTS: Final = b"arq:abort"
-"""A sorted set of the jobs that are to be aborted, and no queue."""
 
 # Members at each end of a sorted set that are looked up to tell a queue: the jobs of the oldest may have expired.
 _PROBED_MEMBERS: Final = 5

@@ -7,7 +7,7 @@ from typing import Final
 
 from exporter.model import Unreadable
 from exporter.safe.pickles import OPAQUE, End, MalformedPickle, read_items, read_pickle
-from exporter.systems.arq.fields import (
+from exporter.systems.arq.records.fields import (
     DEFINITION,
     LAST,
     NEEDED,

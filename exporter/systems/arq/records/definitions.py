@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from exporter.systems.arq.fields import UnreadableResult, name_of
-from exporter.systems.arq.serializers import Serializer, encoding_of
+from exporter.systems.arq.records.fields import UnreadableResult, name_of
+from exporter.systems.arq.records.serializers import Serializer, encoding_of
 
 HEAD_BYTES: Final = 1024
 """Of a definition, which are read: the name stands second in it, before arguments of any length."""

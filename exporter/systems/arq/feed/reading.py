@@ -15,9 +15,9 @@ from exporter.brokers.push import PushConnection
 from exporter.brokers.turn import Turn
 from exporter.model import Unreadable
 from exporter.safe.text import one_line
-from exporter.systems.arq.modes import RESULT
-from exporter.systems.arq.results import HEAD_BYTES, TAIL_BYTES, Result, UnreadableResult, is_cut, read_result
-from exporter.systems.arq.serializers import Serializer
+from exporter.systems.arq.layout import RESULT
+from exporter.systems.arq.records.results import HEAD_BYTES, TAIL_BYTES, Result, UnreadableResult, is_cut, read_result
+from exporter.systems.arq.records.serializers import Serializer
 
 T = TypeVar("T")
 

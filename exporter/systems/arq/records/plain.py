@@ -21,7 +21,7 @@ import msgspec
 
 from exporter.model import Unreadable
 from exporter.safe.pickles import OPAQUE, Value
-from exporter.systems.arq.fields import (
+from exporter.systems.arq.records.fields import (
     DEFINITION,
     LAST,
     NEEDED,

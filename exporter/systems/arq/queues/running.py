@@ -7,11 +7,11 @@ from collections.abc import Collection, Mapping
 
 from exporter.brokers.pulls import Pulls
 from exporter.safe.text import UNKNOWN
-from exporter.systems.arq.definitions import HEAD_BYTES, task_of
 from exporter.systems.arq.features import Feature
-from exporter.systems.arq.front import Front
-from exporter.systems.arq.modes import JOB
-from exporter.systems.arq.serializers import Serializer
+from exporter.systems.arq.layout import JOB
+from exporter.systems.arq.queues.front import Front
+from exporter.systems.arq.records.definitions import HEAD_BYTES, task_of
+from exporter.systems.arq.records.serializers import Serializer
 from exporter.systems.keys import Problems
 
 

@@ -10,9 +10,9 @@ from typing import Final
 import msgspec
 
 from exporter.model import Outcome, Unreadable
-from exporter.systems.arq.endings import End, end_of
-from exporter.systems.arq.fields import HEAD_BYTES, TAIL_BYTES, Fields, UnreadableResult, is_cut, name_of
-from exporter.systems.arq.serializers import ENCODINGS, Serializer, encoding_of
+from exporter.systems.arq.records.endings import End, end_of
+from exporter.systems.arq.records.fields import HEAD_BYTES, TAIL_BYTES, Fields, UnreadableResult, is_cut, name_of
+from exporter.systems.arq.records.serializers import ENCODINGS, Serializer, encoding_of
 
 __all__ = ["HEAD_BYTES", "TAIL_BYTES", "Result", "Serializer", "UnreadableResult", "is_cut", "read_result"]
 

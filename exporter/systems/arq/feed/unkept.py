@@ -21,15 +21,16 @@ import structlog
 from exporter.brokers.pulls import Pulls, ReplyTooLarge
 from exporter.brokers.push import PushConnection
 from exporter.model import Finished, JobEvent, Sink
-from exporter.systems.arq.ahead import LONGEST_ID
-from exporter.systems.arq.beside import first_of
-from exporter.systems.arq.definitions import HEAD_BYTES
-from exporter.systems.arq.glances import PAGE, Denied, Glance, Question, look, other_databases
-from exporter.systems.arq.modes import CRON, IN_PROGRESS, JOB, FeedMode, Line, Scope
-from exporter.systems.arq.reading import pages
-from exporter.systems.arq.serializers import Serializer
-from exporter.systems.arq.tally import Tally
-from exporter.systems.arq.unended import Told, Unended
+from exporter.systems.arq.feed.ahead import LONGEST_ID
+from exporter.systems.arq.feed.beside import first_of
+from exporter.systems.arq.feed.glances import PAGE, Denied, Glance, Question, look, other_databases
+from exporter.systems.arq.feed.modes import FeedMode, Line, Scope
+from exporter.systems.arq.feed.reading import pages
+from exporter.systems.arq.feed.tally import Tally
+from exporter.systems.arq.feed.unended import Told, Unended
+from exporter.systems.arq.layout import CRON, IN_PROGRESS, JOB
+from exporter.systems.arq.records.definitions import HEAD_BYTES
+from exporter.systems.arq.records.serializers import Serializer
 
 COALESCE: Final = 0.002
 """Seconds in which pushes may gather: each look costs more than the few jobs looked at."""

@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection, Iterable
 
 from exporter.brokers.pulls import Pulls
 from exporter.systems.arq.features import Feature
-from exporter.systems.arq.front import MAX_PAGES, PAGE, Front
-from exporter.systems.arq.modes import IN_PROGRESS, JOB
+from exporter.systems.arq.layout import IN_PROGRESS, JOB
+from exporter.systems.arq.queues.front import MAX_PAGES, PAGE, Front
 from exporter.systems.keys import Problems
 
 

@@ -9,13 +9,13 @@ from typing import Final
 
 from exporter.model import Finished, Known, Outcome, Sink, Unreadable
 from exporter.safe.text import UNKNOWN
-from exporter.systems.arq.ahead import Ahead
-from exporter.systems.arq.kept import KeptResults
-from exporter.systems.arq.memory import MARGIN, Memory
-from exporter.systems.arq.modes import RESULT
-from exporter.systems.arq.reading import Value, decoded
-from exporter.systems.arq.results import Result
-from exporter.systems.arq.serializers import Serializer
+from exporter.systems.arq.feed.ahead import Ahead
+from exporter.systems.arq.feed.kept import KeptResults
+from exporter.systems.arq.feed.memory import MARGIN, Memory
+from exporter.systems.arq.feed.reading import Value, decoded
+from exporter.systems.arq.layout import RESULT
+from exporter.systems.arq.records.results import Result
+from exporter.systems.arq.records.serializers import Serializer
 from exporter.systems.keys import key_bytes, key_text
 
 QUEUES: Final = 1000

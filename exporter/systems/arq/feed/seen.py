@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from exporter.systems.arq.memory import MARGIN
-from exporter.systems.arq.tally import Tally
+from exporter.systems.arq.feed.memory import MARGIN
+from exporter.systems.arq.feed.tally import Tally
 
 STEP: Final = MARGIN / 2
 """Seconds by which the wall clock must have left the steady one to have been set. Less is covered by the margin."""

@@ -17,14 +17,15 @@ from exporter.brokers.pulls import BrokerError, Pulls, ReplyTooLarge
 from exporter.brokers.push import Push
 from exporter.brokers.turn import Turn
 from exporter.model import Sink
-from exporter.systems.arq import ahead
-from exporter.systems.arq.beside import first_of
-from exporter.systems.arq.modes import RESULT, FeedMode, Line, connect, pushed_keys
-from exporter.systems.arq.reading import LONGEST_KEY, PAGE, Value, decode, pages, read_values
-from exporter.systems.arq.seen import Seen, steady
-from exporter.systems.arq.serializers import Serializer
-from exporter.systems.arq.tally import Rule, Tally
-from exporter.systems.arq.unkept import Unkept, UnkeptJobs
+from exporter.systems.arq.feed import ahead
+from exporter.systems.arq.feed.beside import first_of
+from exporter.systems.arq.feed.modes import FeedMode, Line, connect, pushed_keys
+from exporter.systems.arq.feed.reading import LONGEST_KEY, PAGE, Value, decode, pages, read_values
+from exporter.systems.arq.feed.seen import Seen, steady
+from exporter.systems.arq.feed.tally import Rule, Tally
+from exporter.systems.arq.feed.unkept import Unkept, UnkeptJobs
+from exporter.systems.arq.layout import RESULT
+from exporter.systems.arq.records.serializers import Serializer
 
 COALESCE: Final = 0.05
 """Seconds in which pushes may gather: a round trip for each result would cost more than reading it."""

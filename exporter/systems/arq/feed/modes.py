@@ -13,12 +13,8 @@ from exporter.brokers.pulls import BrokerError, Refused
 from exporter.brokers.push import Push, PushConnection
 from exporter.brokers.turn import Turn
 from exporter.safe.text import one_line
+from exporter.systems.arq.layout import CRON, IN_PROGRESS, JOB, RESULT
 
-RESULT: Final = b"arq:result:"
-JOB: Final = b"arq:job:"
-IN_PROGRESS: Final = b"arq:in-progress:"
-CRON: Final = b"cron:"
-"""What the id of a cron job begins with, unless its `name` or `job_id` was given, or `unique=False` (arq/cron.py)."""
 INVALIDATED: Final = "__redis__:invalidate"
 """The channel on which a server names changed keys to a connection in RESP2."""
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Final, Protocol
 
 from exporter.model import Unreadable
-from exporter.systems.arq import pickled
-from exporter.systems.arq.fields import Fields, UnreadableResult
-from exporter.systems.arq.plain import JSON, MSGPACK
+from exporter.systems.arq.records import pickled
+from exporter.systems.arq.records.fields import Fields, UnreadableResult
+from exporter.systems.arq.records.plain import JSON, MSGPACK
 
 
 class Serializer(enum.StrEnum):

@@ -13,9 +13,9 @@ import msgspec
 
 from exporter.model import Finished, JobEvent, Known, Outcome
 from exporter.safe.text import UNKNOWN
-from exporter.systems.arq.definitions import task_of
-from exporter.systems.arq.glances import Glance
-from exporter.systems.arq.serializers import Serializer
+from exporter.systems.arq.feed.glances import Glance
+from exporter.systems.arq.records.definitions import task_of
+from exporter.systems.arq.records.serializers import Serializer
 from exporter.systems.keys import key_text
 
 LIMIT: Final = 200_000

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from exporter.systems.arq.front import Front
-from exporter.systems.arq.health import Health, Jobs, Look
+from exporter.systems.arq.queues.front import Front
+from exporter.systems.arq.queues.health import Health, Jobs, Look
 from exporter.systems.head import Head
 
 

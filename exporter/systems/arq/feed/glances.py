@@ -12,7 +12,7 @@ import msgspec
 from exporter.brokers.pulls import Command, Reply
 from exporter.brokers.push import PushConnection
 from exporter.safe.text import one_line
-from exporter.systems.arq.modes import JOB, RESULT
+from exporter.systems.arq.layout import JOB, RESULT
 from exporter.systems.keys import key_bytes
 
 PAGE: Final = 32

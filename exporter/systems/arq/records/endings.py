@@ -15,7 +15,7 @@ import msgspec
 from exporter.model import Outcome, Unreadable
 from exporter.safe.pickles import Global, Object, Value
 from exporter.safe.text import UNKNOWN
-from exporter.systems.arq.fields import Fields, UnreadableResult
+from exporter.systems.arq.records.fields import Fields, UnreadableResult
 
 MAX_TRIES: Final = "MaxTriesExceeded"
 """The exception of a job that ran out of tries: arq's own says nothing about it."""

@@ -1,0 +1,18 @@
+"""What lies where in a Redis that ARQ uses (arq/constants.py). Only a queue's name can be chosen."""
+
+from __future__ import annotations
+
+from typing import Final
+
+DEFAULT_QUEUE: Final = b"arq:queue"
+"""A queue, as any other a sorted set: member = job id, score = due time in epoch milliseconds."""
+JOB: Final = b"arq:job:"
+"""A job's definition, from when it is put into a queue to its end."""
+IN_PROGRESS: Final = b"arq:in-progress:"
+"""Its mark of progress, while it runs: of a cron job for a minute longer, of a lost worker's job until it lapses."""
+RESULT: Final = b"arq:result:"
+"""How it ended, if that is kept."""
+ABORTS: Final = b"arq:abort"
+"""A sorted set of the jobs that are to be aborted, and no queue."""
+CRON: Final = b"cron:"
+"""What the id of a cron job begins with, unless its `name` or `job_id` was given, or `unique=False` (arq/cron.py)."""

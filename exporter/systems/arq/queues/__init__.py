@@ -1,0 +1,1 @@
+"""ARQ's queues as a scrape sees them: what is due, what runs, what is left behind."""
