@@ -8,6 +8,10 @@ MAKEFLAGS += --no-print-directory
 # Where present, the suite runs on these as well.
 OTHER_PYTHONS := 3.12 3.13
 
+# Workers of older versions of arq run in environments of their own: of the oldest in every run of the tests, of these
+# in `make test-matrix`. The newest is in the environment of the tests.
+OLDER_ARQS := 023 025 0263
+
 .PHONY: help
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,7 +24,7 @@ demo: .venv/.made ## queues, workers, a workload and the exporter on this machin
 test: servers lint test-main test-celery57 test-others ## servers, lint and all tests, on every supported Python there is
 
 .PHONY: test-main
-test-main: .venv-test/.made ## all tests, on the first Python
+test-main: .venv-test/.made .venv-arq023/.made ## all tests, on the first Python
 	@.venv-test/bin/python -m pytest -q
 
 # The exporter of the newest Celery and redis-py, watching jobs of the arq that cannot live beside them.
@@ -29,6 +33,15 @@ test-celery57: .venv-test/.made .venv-celery57/.made ## the end-to-end tests, wi
 	@echo "end to end with the exporter in the stack of Celery 5.7"
 	@TEST_EXPORTER_PYTHON=$(CURDIR)/.venv-celery57/bin/python \
 	    .venv-test/bin/python -m pytest -q -m "not slow" tests/e2e --ignore tests/e2e/test_demo.py
+
+.PHONY: test-matrix
+test-matrix: .venv-test/.made $(OLDER_ARQS:%=.venv-arq%/.made) ## every ending of ARQ's jobs, over arq 0.23 to 0.28
+	@status=0; \
+	for python in $(OLDER_ARQS:%=.venv-arq%/bin/python) .venv-test/bin/python; do \
+	    echo "ends of jobs with $$($$python -c 'import arq; print("arq", arq.VERSION)')"; \
+	    TEST_ARQ_PYTHONS=$(CURDIR)/$$python .venv-test/bin/python -m pytest -q tests/e2e/test_arq_endings.py || status=1; \
+	done; \
+	exit $$status
 
 # Side by side: none of these tests needs the machine for itself, as the end-to-end tests do.
 .PHONY: test-others
@@ -92,8 +105,11 @@ clean: ## remove environments, caches and build results
 .venv-3.%/.made: pyproject.toml requirements/dev.txt requirements/build.txt
 	@scripts/make-venv .venv-3.$* requirements/dev.txt 3.$*
 
+.venv-arq%/.made: requirements/stack-arq%.txt
+	@scripts/make-venv --bare .venv-arq$* $<
+
 # Else make would remove the stamps of a pattern rule as mere by-products.
-.PRECIOUS: .venv-3.%/.made
+.PRECIOUS: .venv-3.%/.made .venv-arq%/.made
 
 .venv-uv/.made:
 	@"$${PYTHON:-$$(scripts/find-python)}" -m venv --clear .venv-uv

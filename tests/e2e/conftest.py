@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.truth import RECORD
+from tests.e2e.truth_record import RECORD
 
 
 @pytest.fixture

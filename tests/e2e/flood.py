@@ -20,7 +20,8 @@ from pathlib import Path
 
 from arq.jobs import serialize_result
 
-from tests.e2e.truth import Ended, Enqueued, Job
+from tests.e2e.truth import Job
+from tests.e2e.truth_record import Ended, Enqueued
 from tests.servers import LOOPBACK, ROOT, Process
 
 QUEUES = ("celery", "letters", "payments", "reports")

@@ -21,11 +21,13 @@ FRAME_EVENTS = 24
 """Events that a Celery worker sends at once, at most."""
 
 
-def arq_result(job_id: str, function: str = "work", queue: str = "arq:queue", *, succeeded: bool = True) -> bytes:
-    """The value of `arq:result:<job_id>` of a job that ran for 10 ms until now."""
-    now = int(time.time() * 1000)
+def arq_result(
+    job_id: str, function: str = "work", queue: str = "arq:queue", *, succeeded: bool = True, ago: float = 0.0
+) -> bytes:
+    """The value of `arq:result:<job_id>` of a job that ran for 10 ms until `ago` seconds before now."""
+    then = int((time.time() - ago) * 1000)
     end = "done" if succeeded else ValueError("no")
-    value = serialize_result(function, (), {}, 1, now - 50, succeeded, end, now - 10, now, "ref", queue, job_id)
+    value = serialize_result(function, (), {}, 1, then - 50, succeeded, end, then - 10, then, "ref", queue, job_id)
     assert value is not None
     return value
 
@@ -57,6 +59,21 @@ def raw_events(template: Sequence[dict[str, Any]], names: Iterable[str]) -> Iter
     todo = iter(names)
     while some := list(islice(todo, max(1, FRAME_EVENTS // len(template)))):
         yield f"[{', '.join(text.replace('@', name) for name in some)}]".encode()
+
+
+STAND = """
+for number = ARGV[1], ARGV[2] do redis.call('SET', 'arq:result:' .. ARGV[3] .. number, ARGV[4], 'PX', 3600000) end
+"""
+AGES = 100
+
+
+def stand(client: redis.Redis, count: int, task: str) -> None:
+    """Writes that many results of the last hour, half of them of the last ten minutes: those may be new to a feed."""
+    each = count // AGES
+    for place in range(AGES):
+        ago = 1.0 + 590.0 * place / AGES * 2 if place < AGES // 2 else 600.0 + 50.0 * (place - AGES // 2)
+        value = arq_result(task, task, succeeded=place % 3 > 0, ago=ago)
+        client.eval(STAND, 0, str(place * each), str((place + 1) * each - 1), f"{task}-", value)  # type: ignore[arg-type]
 
 
 @contextmanager

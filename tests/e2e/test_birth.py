@@ -17,7 +17,8 @@ import redis
 
 from tests.e2e.flood import arq_result
 from tests.e2e.prometheus import Prometheus
-from tests.e2e.truth import Ended, Enqueued, Job
+from tests.e2e.truth import Job
+from tests.e2e.truth_record import Ended, Enqueued
 from tests.servers import Exporter, RedisServer, StartExporter, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("prometheus")]

@@ -11,7 +11,8 @@ import pytest
 from tests.e2e import truth_arq
 from tests.e2e.apps import START_DEADLINE, worker
 from tests.e2e.reading import jobs
-from tests.e2e.truth import ARQ, SHOWN_AT_ONCE, Recorder, Watched, connected
+from tests.e2e.truth import ARQ, SHOWN_AT_ONCE, Watched, connected
+from tests.e2e.truth_record import Recorder
 from tests.servers import RedisServer, StartExporter, wait_until
 
 JOBS = 2000

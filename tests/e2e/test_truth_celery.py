@@ -10,8 +10,9 @@ import pytest
 from tests.e2e import truth_celery
 from tests.e2e.apps import START_DEADLINE, worker
 from tests.e2e.reading import jobs
-from tests.e2e.truth import CELERY, SHOWN_AT_ONCE, UNKNOWN, Recorder, Watched, connected, read, total
+from tests.e2e.truth import CELERY, SHOWN_AT_ONCE, Watched, connected, read, total
 from tests.e2e.truth_celery import QUEUES, QUICK, Sender, sender, worker_command
+from tests.e2e.truth_record import UNKNOWN, Recorder
 from tests.servers import Exporter, RedisServer, StartExporter, wait_until
 
 pytestmark = pytest.mark.slow

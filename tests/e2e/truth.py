@@ -7,8 +7,6 @@ of seconds, as a function starts its clock a little later than its worker does a
 
 from __future__ import annotations
 
-import os
-import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
@@ -17,10 +15,9 @@ from pathlib import Path
 import msgspec
 
 from tests.e2e.reading import Metrics
+from tests.e2e.truth_record import UNKNOWN, Ended, Enqueued, Line, Started
 from tests.servers import Exporter, Series, wait_until
 
-RECORD = "E2E_TRUTH_RECORD"
-"""The environment variable that names the file."""
 SHOWN_AT_ONCE = {"TASKQUEUE_EXPORTER_BIRTH_HOLD": "0"}
 """The environment of an exporter that holds no new series back."""
 SUMS_AGREE = 0.05
@@ -29,84 +26,11 @@ SUMS_NEVER_DIFFER = 0.1
 LATER_SCRAPES = 6
 FEEDS_AT_REST = ("lost_events", "gap_seconds", "reconnects", "undecodable", "forgotten_jobs")
 """Families `taskqueue_feed_<name>_total` that stand still as long as nothing is cut."""
-UNKNOWN = "__unknown__"
 
 
-# -- what jobs raise --------------------------------------------------------------------------------------------
+# -- the record, read -------------------------------------------------------------------------------------------
 
-
-class Refused(Exception):
-    """An exception of the application's own."""
-
-
-# Made anew each time: an exception that is raised again drags its old tracebacks along.
-FAILURES: dict[str, Callable[[], Exception]] = {
-    "ValueError": lambda: ValueError("no such address"),
-    "KeyError": lambda: KeyError("amount"),
-    "Refused": lambda: Refused("by the bank", 402),
-}
-
-
-# -- the record -------------------------------------------------------------------------------------------------
-
-
-class Enqueued(msgspec.Struct, tag=True, frozen=True, gc=False):
-    """An enqueuer gave a job away, to be run from `due` on. `fate` is how it must end where no function can tell:
-    an outcome, for a failure with its exception (`failed/MaxTriesExceeded`)."""
-
-    job: str
-    task: str
-    queue: str
-    at: float
-    due: float
-    fate: str | None = None
-
-
-class Started(msgspec.Struct, tag=True, frozen=True, gc=False):
-    """A function began to run."""
-
-    job: str
-    at: float
-
-
-class Ended(msgspec.Struct, tag=True, frozen=True, gc=False):
-    """It ended: `retried`, or with an outcome as in `Enqueued.fate`."""
-
-    job: str
-    at: float
-    how: str
-
-
-Line = Enqueued | Started | Ended
 _decode = msgspec.json.Decoder(Line).decode
-
-
-class Recorder:
-    """Appends lines to a file that many processes write to: each line is one write at the file's end."""
-
-    def __init__(self, path: Path | str) -> None:
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-
-    def enqueued(
-        self, job: str, task: str, queue: str, *, delay: float = 0.0, fate: str | None = None, at: float | None = None
-    ) -> None:
-        """`delay` is what the enqueuer asked for; `at` is now unless it was another moment."""
-        moment = time.time() if at is None else at
-        self._write(Enqueued(job, task, queue, moment, moment + delay, fate))
-
-    def started(self, job: str) -> None:
-        self._write(Started(job, time.time()))
-
-    def ended(self, job: str, how: str) -> None:
-        self._write(Ended(job, time.time(), how))
-
-    def _write(self, line: Line) -> None:
-        os.write(self._descriptor, msgspec.json.encode(line) + b"\n")
-
-
-def recorder() -> Recorder:
-    """The recorder of a worker process; without a file to write to, what it records goes nowhere."""
-    return Recorder(os.environ.get(RECORD, os.devnull))
 
 
 @dataclass(slots=True)
@@ -172,11 +96,13 @@ class Rules:
     sees_all: bool  # what is enqueued and started is seen when it happens
     waits: Callable[[Job], bool]  # of a job that started
     task: Callable[[Job], str] = lambda job: job.enqueued.task
+    kept: Callable[[Job], bool] = lambda _: True  # how it ended
+    sees_unkept: bool = False  # that it ended, where nobody kept how
 
 
 def _named(job: Job) -> str:
-    """arq writes `<unknown>` into the result of a job that expired: its definition, with the name, is gone."""
-    return UNKNOWN if job.how == "expired" else job.enqueued.task
+    """arq writes `<unknown>` into the result of a job whose definition, with the name, it could not read."""
+    return UNKNOWN if job.how in ("expired", "undecodable") else job.enqueued.task
 
 
 ARQ = Rules("arq", sees_all=False, waits=lambda job: len(job.starts) == 1, task=_named)
@@ -211,7 +137,11 @@ def expect(jobs: Iterable[Job], rules: Rules) -> Expected:
         sums={name: Counter() for name in SUMS},
     )
     for job in jobs:
-        _expect_one(expected, job, rules)
+        if rules.kept(job):
+            _expect_one(expected, job, rules)
+        elif rules.sees_unkept:
+            where = {"queue": job.enqueued.queue, "task": job.enqueued.task, "outcome": "unknown"}
+            expected.counts["jobs_finished_total"][frozenset(where.items())] += 1
     return expected
 
 
@@ -307,19 +237,33 @@ class Watched:
         self._troubles = feed_troubles(exporter.metrics())
 
     def assert_tells_the_truth(self, deadline: float = 60.0) -> None:
-        """Wait for the jobs to end, and for the exporter to have counted them; then nothing may differ, nor may any
-        feed know of a gap or a loss."""
-        _wait_for_none(lambda: unended(self.record), "jobs have not ended", deadline)
-        expected = expect(read(self.record).values(), self._rules)
-        _wait_for_none(lambda: self._differences(expected), "series differ from the truth", deadline)
-        # What agreed once still agrees a few scrapes later: nothing is counted late or twice.
-        scrapes = iter(range(LATER_SCRAPES))
-        wait_until(lambda: self._differences(expected) or next(scrapes, None) is None, interval=0.5)
-        assert not self._differences(expected)
-        assert feed_troubles(self.exporter.metrics()) == self._troubles
+        """See `assert_all_tell_the_truth`."""
+        assert_all_tell_the_truth(self, deadline=deadline)
 
-    def _differences(self, expected: Expected) -> list[str]:
+    def differences(self, jobs: Iterable[Job]) -> list[str]:
+        """See `differences`."""
+        expected = expect(jobs, self._rules)
         return differences(expected, self.exporter.metrics(), self._rules.system, sums=self._sums)
+
+    def new_troubles(self) -> dict[Series, float]:
+        """What the feeds know of gaps and losses, unless they knew no less in the beginning."""
+        troubles = feed_troubles(self.exporter.metrics())
+        return troubles if troubles != self._troubles else {}
+
+
+def assert_all_tell_the_truth(*watched: Watched, deadline: float = 60.0, later: int = LATER_SCRAPES) -> None:
+    """Wait for the jobs to end, and for each exporter to have counted them; then nothing may differ, nor may any feed
+    know of a gap or a loss. All watch the same jobs."""
+    record = watched[0].record
+    _wait_for_none(lambda: unended(record), "jobs have not ended", deadline)
+    jobs = read(record).values()
+    for one in watched:
+        _wait_for_none(lambda one=one: one.differences(jobs), "series differ from the truth", deadline)  # type: ignore[misc]
+    # What agreed once still agrees a few scrapes later: nothing is counted late or twice.
+    scrapes = iter(range(later))
+    wait_until(lambda: any(one.differences(jobs) for one in watched) or next(scrapes, None) is None, interval=0.5)
+    assert not [difference for one in watched for difference in one.differences(jobs)]
+    assert not [one.new_troubles() for one in watched if one.new_troubles()]
 
 
 def _wait_for_none(left: Callable[[], list[str]], what: str, deadline: float) -> None:

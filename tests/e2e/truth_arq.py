@@ -1,79 +1,28 @@
-"""An ARQ application whose jobs record what happens to them, for two workers with a queue each.
-
-A job's plan is a list of acts, one for each attempt; the last one stands for all further attempts.
-"""
+"""An ARQ application whose jobs record what happens to them, for two workers with a queue each."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections.abc import Awaitable, Callable, Iterator
 from itertools import islice
 from typing import Any, ClassVar
 from uuid import uuid4
 
-from arq import ArqRedis, Retry, create_pool, func
+from arq import ArqRedis, create_pool, func
 from arq.connections import RedisSettings
-from arq.constants import abort_jobs_ss
 
 from tests.e2e.apps import WORKER_URL
-from tests.e2e.truth import FAILURES, Recorder, recorder
+from tests.e2e.truth_acts import TIMEOUT, ask_for_abort, perform
+from tests.e2e.truth_record import Recorder
 
 QUEUES = ("arq:queue", "arq:letters")
 FUNCTIONS = ("deliver", "charge", "synchronize", "render")
 STRANGER = "nobody_knows"
 """A function that no worker has."""
-RUN = 0.2
-"""How long an attempt runs on average. They differ, so that a worker does not start all its jobs in one turn of its
-loop: what waits there for its turn runs by the worker's clock, but not by the job's own."""
-SURELY_RAN = 1.0
-"""Only after this time arq's result of an aborted job shows that it ran, and was not aborted before it could start."""
-TIMEOUT = 2.5
 MAX_TRIES = 3
 SLOTS = 25
 AT_ONCE = 50
-
-_record = recorder()
-
-
-async def perform(ctx: dict[str, Any], plan: list[str]) -> str:
-    """One attempt: does what its plan says."""
-    job_id, act = ctx["job_id"], plan[min(ctx["job_try"], len(plan)) - 1]
-    _record.started(job_id)
-    try:
-        await asyncio.sleep(RUN * (0.5 + int(job_id[:4], 16) / 0xFFFF))
-        await _act(act, ctx)
-    except Retry:
-        _record.ended(job_id, "retried")
-        raise
-    except asyncio.CancelledError:
-        _record.ended(job_id, "aborted" if act == "abort" else "failed/TimeoutError")
-        raise
-    except Exception as error:
-        _record.ended(job_id, f"failed/{type(error).__name__}")
-        raise
-    _record.ended(job_id, "succeeded")
-    return f"done as planned: {act}"
-
-
-async def _act(act: str, ctx: dict[str, Any]) -> None:
-    name, _, detail = act.partition(" ")
-    if name == "fail":
-        raise FAILURES[detail]()
-    if name == "retry":
-        raise Retry(defer=float(detail) if detail else None)
-    if name == "abort":
-        await asyncio.sleep(SURELY_RAN)
-        await _abort(ctx["redis"], ctx["job_id"])
-    if name in ("abort", "hang"):
-        await asyncio.sleep(60)
-
-
-async def _abort(pool: ArqRedis, job_id: str) -> None:
-    """Asks for an abort as `Job.abort` does, which would wait for it."""
-    await pool.zadd(abort_jobs_ss, {job_id: int(time.time() * 1000)})
-
 
 _functions = [func(perform, name=name, max_tries=MAX_TRIES) for name in FUNCTIONS]
 
@@ -130,7 +79,7 @@ def planned(
 async def _aborted_early(pool: ArqRedis, record: Recorder, task: str, queue: str) -> None:
     """Its worker is asked for the abort before it can start."""
     job_id = uuid4().hex
-    await _abort(pool, job_id)
+    await ask_for_abort(pool, job_id)
     await planned("never runs", fate="aborted", job_id=job_id)(pool, record, task, queue)
 
 

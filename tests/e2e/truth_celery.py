@@ -16,7 +16,7 @@ from uuid import uuid4
 import celery
 
 from tests.e2e.apps import WORKER_URL
-from tests.e2e.truth import FAILURES, Recorder, recorder
+from tests.e2e.truth_record import FAILURES, Recorder, recorder
 
 QUEUES = ("celery", "letters", "payments")
 PRIORITIES = (0, 3, 9)
