@@ -428,3 +428,16 @@ async def test_switched_off_it_asks_for_nothing(server: RedisServer, client: red
         end(client, "cron:tick:1700000000000")
         await until_ends(followed, Counter())
         assert not {"cmdstat_exists", "cmdstat_zscore"} & cast(dict[str, object], client.info("commandstats")).keys()
+
+
+async def test_a_definition_that_is_written_over_with_what_cannot_be_read(
+    server: RedisServer, client: redis.Redis
+) -> None:
+    async with following(server.url(), unkept="on") as followed:
+        await until_watched(followed)
+        by_hand(client, "spoilt", "send")
+        await followed.until(lambda: followed.sink.known)
+        client.set("arq:job:spoilt", b"by another program")
+        await until_ends(followed, Counter())
+        end(client, "spoilt")
+        await until_ends(followed, Counter([(QUEUE, "send", Outcome.UNKNOWN)]))
