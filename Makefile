@@ -5,8 +5,11 @@
 .NOTPARALLEL:
 MAKEFLAGS += --no-print-directory
 
-# Where present, the suite runs on these as well.
+# Where present, `make test` runs on the newest of these as well, `make test-matrix` on all.
 OTHER_PYTHONS := 3.12 3.13
+
+# Tests that need no machine for themselves share it: end-to-end tests do need it.
+UNITS := -m pytest -q -n 2 --dist loadfile --ignore tests/e2e
 
 # Workers of older versions of arq run in environments of their own: of the oldest in every run of the tests, of these
 # in `make test-matrix`. The newest is in the environment of the tests.
@@ -21,11 +24,12 @@ demo: .venv/.made ## queues, workers, a workload and the exporter on this machin
 	@.venv/bin/taskqueue-exporter demo $(if $(DURATION),--duration $(DURATION)) $(if $(PORT),--port $(PORT))
 
 .PHONY: test
-test: servers lint test-main test-celery57 test-others ## servers, lint and all tests, on every supported Python there is
+test: servers lint test-main test-celery57 test-newest ## servers, lint and all tests, on the first and the newest Python
 
 .PHONY: test-main
 test-main: .venv-test/.made .venv-arq023/.made ## all tests, on the first Python
-	@.venv-test/bin/python -m pytest -q
+	@.venv-test/bin/python $(UNITS)
+	@.venv-test/bin/python -m pytest -q tests/e2e
 
 # The exporter of the newest Celery and redis-py, watching jobs of the arq that cannot live beside them.
 .PHONY: test-celery57
@@ -35,7 +39,8 @@ test-celery57: .venv-test/.made .venv-celery57/.made ## the end-to-end tests, wi
 	    .venv-test/bin/python -m pytest -q -m "not slow" tests/e2e --ignore tests/e2e/test_demo.py
 
 .PHONY: test-matrix
-test-matrix: .venv-test/.made $(OLDER_ARQS:%=.venv-arq%/.made) ## every ending of ARQ's jobs, over arq 0.23 to 0.28
+test-matrix: .venv-test/.made $(OLDER_ARQS:%=.venv-arq%/.made) ## all Pythons; every ending of ARQ's jobs, over arq 0.23 to 0.28
+	$(call on-each,$(OTHER_PYTHONS))
 	@status=0; \
 	for python in $(OLDER_ARQS:%=.venv-arq%/bin/python) .venv-test/bin/python; do \
 	    echo "ends of jobs with $$($$python -c 'import arq; print("arq", arq.VERSION)')"; \
@@ -43,27 +48,22 @@ test-matrix: .venv-test/.made $(OLDER_ARQS:%=.venv-arq%/.made) ## every ending o
 	done; \
 	exit $$status
 
-# Side by side: none of these tests needs the machine for itself, as the end-to-end tests do.
-.PHONY: test-others
-test-others: .venv-test/.made ## all but the slow and the end-to-end tests, on the other Pythons where present
-	@main=$$(.venv-test/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
-	versions=; status=0; \
-	for version in $(OTHER_PYTHONS); do \
-	    if [ "$$version" != "$$main" ] && scripts/find-python "$$version" >/dev/null 2>&1; then \
-	        versions="$$versions $$version"; \
-	        { $(MAKE) "test-$$version" || echo "failed on Python $$version"; } > ".venv-$$version.log" 2>&1 & \
-	    fi; \
-	done; \
-	wait; \
-	for version in $$versions; do \
-	    cat ".venv-$$version.log"; \
-	    ! grep -q "^failed on Python" ".venv-$$version.log" || status=1; \
-	done; \
-	exit $$status
+.PHONY: test-newest
+test-newest: .venv-test/.made ## all but the slow and the end-to-end tests, on the newest Python where present
+	$(call on-each,$(lastword $(OTHER_PYTHONS)))
+
+# Runs on those of these Pythons that are present, but for the one that runs all tests.
+define on-each
+@main=$$(.venv-test/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	for version in $(1); do \
+	    [ "$$version" = "$$main" ] || ! scripts/find-python "$$version" >/dev/null 2>&1 || \
+	        $(MAKE) "test-$$version" || exit 1; \
+	done
+endef
 
 test-3.%: .venv-3.%/.made
 	@echo "the same on Python 3.$*"
-	@.venv-3.$*/bin/python -m pytest -q -m "not slow" --ignore tests/e2e
+	@.venv-3.$*/bin/python $(UNITS) -m "not slow"
 
 .PHONY: servers
 servers: ## the servers that tests need, from the distribution's packages where they may be installed

@@ -35,6 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: takes many seconds; runs once per change, not on every Python")
     config.addinivalue_line("markers", "needs(*commands): cannot run without these commands on the PATH")
     config.stash[LEFT_OUT] = {}
+    config.pluginmanager.register(OfOtherProcesses())
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -57,6 +58,20 @@ def leave_out(item: pytest.Item, command: str) -> None:
         pytest.fail(f"{command} is not installed", pytrace=False)
     item.config.stash[LEFT_OUT].setdefault(command, []).append(item.location[0])
     pytest.skip(f"{command} is not installed")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):  # one of several processes that share the tests (pytest-xdist)
+        session.config.workeroutput["left_out"] = session.config.stash[LEFT_OUT]
+
+
+class OfOtherProcesses:
+    """Gathers what was left out in processes that share the tests."""
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        for command, files in node.workeroutput.get("left_out", {}).items():
+            node.config.stash[LEFT_OUT].setdefault(command, []).extend(files)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
