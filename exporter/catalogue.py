@@ -89,7 +89,8 @@ QUEUE_JOBS = Family(
     "gauge",
     "Jobs in the queue by state: ready (due, no worker has it), scheduled (due later), reserved (handed to a worker, "
     "not started), running, paused. A state is absent where the broker cannot know it. ARQ: ZCOUNT of the queue, "
-    "running by its in-progress keys. Celery: LLEN over all priority lists.",
+    "running by its in-progress keys, neither of ready and running where more than 5,000 run. Celery: LLEN over all "
+    "priority lists.",
     (*Q, "state"),
 )
 QUEUE_PRIORITY_JOBS = Family(
@@ -101,16 +102,17 @@ QUEUE_PRIORITY_JOBS = Family(
 QUEUE_KEPT_RESULTS = Family(
     "taskqueue_queue_kept_results",
     "gauge",
-    "Finished jobs whose results are still kept, by state (completed, failed), where the system keeps them.",
+    "Finished jobs whose results are still kept, by state (completed, failed), where the system keeps them. ARQ: "
+    "absent where more than 250,000 stand in a database, or nothing tells which of them go.",
     (*Q, "state"),
 )
 QUEUE_OLDEST_READY = Family(
     "taskqueue_queue_oldest_ready_timestamp_seconds",
     "gauge",
-    "When the oldest ready job became due; absent if none is ready or if it cannot be known. ARQ: the job's score. "
-    "Celery: messages carry no send time, so it is the scrape at which the queue's head was first seen, given only "
-    "where the scrape before saw that list empty, or the search before did not find the queue (right to one such "
-    "interval, never too old).",
+    "When the oldest ready job became due; absent if none is ready or if it cannot be known. ARQ: the job's score, "
+    "which a deferred job loses that is aborted. Celery: messages carry no send time, so it is the scrape at which the "
+    "queue's head was first seen, given only where the scrape before saw that list empty, or the search before did not "
+    "find the queue (right to one such interval, never too old).",
     Q,
 )
 QUEUE_OLDEST_RUNNING = Family(
@@ -124,8 +126,8 @@ QUEUE_OLDEST_RUNNING = Family(
 QUEUE_LAST_PROGRESS = Family(
     "taskqueue_queue_last_progress_timestamp_seconds",
     "gauge",
-    "Last evidence that a job left `ready`: the queue's head changed, its depth fell, or it was empty. Starts at the "
-    "first scrape.",
+    "Last evidence that a job left `ready`: the queue's head changed, its depth fell, it was empty, or (ARQ) one of "
+    "its jobs was seen to end. Starts at the first scrape.",
     Q,
 )
 QUEUE_PAUSED = Family(
@@ -134,21 +136,22 @@ QUEUE_PAUSED = Family(
 QUEUE_WORKERS = Family(
     "taskqueue_queue_workers",
     "gauge",
-    "Live workers that consume the queue; absent unless it can be determined. A worker serves several queues: never "
-    "sum over queue.",
+    "Live workers that consume the queue; absent unless it can be determined (ARQ without hook: never, as its workers "
+    "do not register). A worker serves several queues: never sum over queue.",
     Q,
 )
 QUEUE_SLOTS = Family(
     "taskqueue_queue_slots",
     "gauge",
-    "Jobs that the live workers of the queue can run at once; absent unless it can be determined. Never sum over "
-    "queue.",
+    "Jobs that the live workers of the queue can run at once; absent unless it can be determined (ARQ without hook: "
+    "never). Never sum over queue.",
     Q,
 )
 QUEUE_BUSY_SLOTS = Family(
     "taskqueue_queue_busy_slots",
     "gauge",
-    "Slots of the queue's live workers that run a job now; absent unless it can be determined. Never sum over queue.",
+    "Slots of the queue's live workers that run a job now; absent unless it can be determined (ARQ without hook: "
+    "never). Never sum over queue.",
     Q,
 )
 QUEUE_EXPIRED_JOBS = Family(
@@ -212,7 +215,13 @@ ABORT_REQUESTS = Family(
 
 # -- workers ----------------------------------------------------------------------------------------------------
 
-WORKERS = Family("taskqueue_workers", "gauge", "Live workers of the system; absent unless it can be determined.", B)
+WORKERS = Family(
+    "taskqueue_workers",
+    "gauge",
+    "Live workers of the system; absent unless it can be determined (ARQ without hook: never, as its workers do not "
+    "register).",
+    B,
+)
 WORKER_UP = Family("taskqueue_worker_up", "gauge", "1 while the worker is alive, 0 once its heartbeat is lost.", W)
 WORKER_LAST_HEARTBEAT = Family(
     "taskqueue_worker_last_heartbeat_timestamp_seconds", "gauge", "When the worker's last heartbeat arrived.", W
@@ -243,21 +252,23 @@ JOBS_STARTED = Family(
 JOBS_RETRIED = Family(
     "taskqueue_jobs_retried_total",
     "counter",
-    "Attempts that ended in a retry (ARQ without hook: counted when the job ends).",
+    "Attempts that ended in a retry (ARQ without hook: counted when the job ends, if its result is kept).",
     T,
 )
 JOBS_FINISHED = Family(
     "taskqueue_jobs_finished_total",
     "counter",
     "Jobs that reached a final outcome: succeeded, failed (raised, timed out, ran out of tries), aborted (revoked, "
-    "cancelled), expired, not_found (the worker knows no such task), rejected, undecodable, unknown (nobody kept how).",
+    "cancelled), expired, not_found (the worker knows no such task), rejected, undecodable, unknown (nobody kept how). "
+    "ARQ without hook: jobs that keep no result (keep_result=0, cron jobs by default) are unknown, and are counted as "
+    "far as the option unkept has them watched.",
     (*T, "outcome"),
 )
 JOB_EXCEPTIONS = Family(
     "taskqueue_job_exceptions_total",
     "counter",
     'Final failures by exception class; the sum equals jobs_finished_total{outcome="failed"}, but for classes so new '
-    "that they still show 0.",
+    "that they still show 0. __unknown__ where the class is not kept (ARQ: by other serializers than pickle).",
     (*T, "exception"),
 )
 JOB_WAIT = Family(
@@ -265,15 +276,16 @@ JOB_WAIT = Family(
     "histogram",
     "From when a job was due (ETA, countdown and deferral left out) to its first start; once per job, where due is "
     "known. Celery: where its task-sent was seen, or it has an ETA. ARQ without hook: jobs that ended at their first "
-    "try; due is the time put off to if the job was seen scheduled (it is, if put off by more than a second), else "
-    "when it was enqueued.",
+    "try and kept their result; due is the time put off to if the job was seen scheduled (it is, if put off by more "
+    "than a second), else when it was enqueued.",
     T,
     (0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 900, 3600, 14400),
 )
 JOB_RUN = Family(
     "taskqueue_job_run_seconds",
     "histogram",
-    "How long the last attempt of a job ran; once per job that ran and ended.",
+    "How long the last attempt of a job ran; once per job that ran and ended. ARQ without hook: if its result is kept; "
+    "of an aborted job, of which arq does not say whether it ran, from a second on.",
     T,
     (0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600),
 )
@@ -296,7 +308,8 @@ TASK_RUNNING = Family(
 TASK_LAST_FINISHED = Family(
     "taskqueue_task_last_finished_timestamp_seconds",
     "gauge",
-    "When a job of the task last came to this outcome; results that stood when the exporter started included.",
+    "When a job of the task last came to this outcome; results that stood when the exporter started included. ARQ: a "
+    "job that keeps no result, as cron jobs by default, came to unknown.",
     (*B, "task", "outcome"),
 )
 
@@ -309,7 +322,7 @@ FEED_INFO = Family(
     "taskqueue_feed_info",
     "gauge",
     "Always 1; how the feed sees what happens: tracking (Redis names changed keys), keyspace (notifications), scan (a "
-    "search now and then), pubsub.",
+    "search now and then, which sees no ARQ jobs that keep no result), pubsub.",
     (*F, "mode"),
 )
 FEED_EVENTS = Family(

@@ -43,6 +43,7 @@ def _in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ahead, "INTERVAL", 0.1)
     monkeypatch.setattr(unkept, "CHECK_INTERVAL", 0.1)
     monkeypatch.setattr(unkept, "SEARCH_PAUSE", 0.05)
+    monkeypatch.setattr(unkept, "TRIAL", 0.1)
 
 
 # -- an application ---------------------------------------------------------------------------------------------
@@ -112,6 +113,12 @@ async def until_watched(followed: Following) -> None:
     await followed.until_watched()
 
 
+async def until_tried(followed: Following) -> None:
+    """Returns once it was found that not all jobs need to be watched."""
+    await followed.until_connected(2)
+    await followed.until_watched()
+
+
 async def until_ends(followed: Following, wanted: Counter[tuple[str, str, Outcome]]) -> None:
     """Returns when the feed has counted these ends, and no others a while later."""
     try:
@@ -177,7 +184,7 @@ async def test_cron_jobs_are_counted_without_being_asked_for(
     server: RedisServer, client: redis.Redis, shop: Application
 ) -> None:
     async with following(server.url(), unkept="auto") as followed:
-        await until_watched(followed)
+        await until_tried(followed)
         # when
         await shop.work(cron_jobs=[cron(nightly, month=1, day=1, run_at_startup=True)])
         # then
@@ -188,18 +195,18 @@ async def test_cron_jobs_are_counted_without_being_asked_for(
         client.pexpire(mark, 1)
         await asyncio.to_thread(wait_until, lambda: not client.exists(mark))
         await until_ends(followed, wanted)
-        assert followed.sink.modes == ["tracking"]
+        assert len(followed.sink.modes) == 2
 
 
 async def test_all_jobs_are_watched_once_one_is_seen_to_end_so(server: RedisServer, shop: Application) -> None:
     send = shop.function("send")
     async with following(server.url(), unkept="auto") as followed:
-        await until_watched(followed)
+        await until_tried(followed)
         # given a job that was seen in its queue, and ended without a trace
         job_id = await shop.put("send")
         await followed.until_seen_ahead(job_id)
         await shop.work(send)
-        await followed.until_connected(2)
+        await followed.until_connected(3)
         await followed.until_watched()
         shop.ended.clear()
         # when
@@ -211,16 +218,33 @@ async def test_all_jobs_are_watched_once_one_is_seen_to_end_so(server: RedisServ
         assert not followed.problems  # it was no lost connection
 
 
+async def test_at_first_all_are_watched_and_on_where_it_is_needed(
+    server: RedisServer, shop: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unkept, "TRIAL", 1.0)
+    for _ in range(20):
+        await shop.put("send")
+    async with following(server.url(), unkept="auto") as followed:
+        await until_watched(followed)
+        await shop.work(shop.function("send"))
+        await until_ends(followed, shop.ended)
+        await asyncio.sleep(unkept.TRIAL)
+        await shop.put("send")
+        await shop.work(shop.function("send"))
+        await until_ends(followed, shop.ended)
+        assert followed.sink.modes == ["tracking"]
+
+
 async def test_jobs_that_keep_results_do_not_make_it_watch_all(server: RedisServer, shop: Application) -> None:
     keep = shop.function("keep", keep=True)
     async with following(server.url(), unkept="auto") as followed:
-        await until_watched(followed)
+        await until_tried(followed)
         for _ in range(5):
             job_id = await shop.put("keep")
             await followed.until_seen_ahead(job_id)
             await shop.work(keep)
         await until_ends(followed, shop.ended)
-        assert followed.sink.modes == ["tracking"]
+        assert len(followed.sink.modes) == 2
 
 
 async def test_jobs_that_end_while_the_connection_is_cut(server: RedisServer, shop: Application) -> None:

@@ -7,6 +7,7 @@ none, cron jobs by default among them, are watched in `unkept`, over the same co
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Awaitable, Callable, Collection, Set
 from contextlib import suppress
@@ -272,7 +273,9 @@ class ResultsFeed:
             if line.sub is not None:
                 self._seen.confirm(mark)
             self._prune()
-            await asyncio.sleep(max(0.0, interval - (time.monotonic() - began)))
+            # Never in step with a producer, whose short jobs would be gone at each look.
+            pause = interval * random.uniform(0.6, 1)  # noqa: S311  no secret
+            await asyncio.sleep(max(0.0, pause - (time.monotonic() - began)))
 
     def _known_queues(self) -> Collection[str]:
         return self._queues | self.tally.progress.keys() if self.tally.ahead.only is None else self._queues

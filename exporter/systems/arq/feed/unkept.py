@@ -42,6 +42,8 @@ MOST_QUEUES: Final = 248
 """Queues in which it is looked for beyond those; a job of another one is counted without its queue."""
 CHECK_INTERVAL: Final = 1.0
 """Seconds between two looks for the need to watch all jobs, and between two decisions on ends that came unseen."""
+TRIAL: Final = 60.0
+"""Seconds for which all jobs are watched at first, to see whether that is needed."""
 SAMPLE: Final = 20
 """Jobs looked at for that need."""
 SEARCH_PAUSE: Final = 5.0
@@ -52,7 +54,7 @@ log = structlog.get_logger("exporter.systems.arq")
 class Unkept(enum.StrEnum):
     """The option `unkept`: which jobs are watched for an end without a result."""
 
-    AUTO = "auto"  # cron jobs; all, as soon as one was seen to end so
+    AUTO = "auto"  # all for TRIAL seconds, and on if one ends so; else cron jobs, until another is seen to
     ON = "on"
     OFF = "off"
 
@@ -75,7 +77,8 @@ class UnkeptJobs:
         self._tally = tally
         self._queues = queues
         self._clock = clock
-        self._needed = False
+        self._needed = wanted is Unkept.ON
+        self._tried = False
         self._jobs = Unended(serializer, self._ended, clock)
         self._recent: dict[str, None] = {}  # queues, that of the last new job at the end
         self._pending: dict[bytes, Told] = {}
@@ -90,7 +93,7 @@ class UnkeptJobs:
         """What the server is to tell of."""
         if self._wanted is Unkept.OFF:
             return Scope.RESULTS
-        return Scope.JOBS if self._needed or self._wanted is Unkept.ON else Scope.CRON
+        return Scope.JOBS if self._needed or not self._tried else Scope.CRON
 
     def pushed(self, key: bytes) -> None:
         """A definition, or a mark of progress, came or went."""
@@ -111,7 +114,7 @@ class UnkeptJobs:
         self._search_wanted.set()
 
     async def follow(self, line: Line, sink: Sink) -> None:
-        """Watches over `line`. Returns when more is to be told than `line` was made for; raises when it is lost.
+        """Watches over `line`. Returns when `scope` is no longer that of `line`; raises when it is lost.
 
         Where the server does not let us look, only this ends, with a `problem`: results are counted all the same.
         """
@@ -128,12 +131,12 @@ class UnkeptJobs:
     async def _watch(self, line: Line, sink: Sink) -> None:
         await other_databases(line.data, self._pulls.address.db)  # whether we may ask
         self.doubt()
-        need = [self._look_for_need(line)] if self.scope is Scope.CRON else []
-        await first_of(self._read_pushed(line, sink), self._search(line, sink), self._settle_unseen(line, sink), *need)
+        change = self._look_for_need(line) if line.scope is Scope.CRON else self._try()
+        await first_of(self._read_pushed(line, sink), self._search(line, sink), self._settle_unseen(line, sink), change)
 
     async def _stay_deaf(self, line: Line) -> None:
         """The server tells of results at most. That is a problem as soon as a job ends without one."""
-        if self._wanted is Unkept.AUTO and not self._needed:
+        if self._wanted is not Unkept.OFF and not self._needed:
             await self._look_for_need(line)
         if self._wanted is not Unkept.OFF:
             self.problem = f"jobs that keep no result are not counted: the server tells of no jobs (mode {line.mode})"
@@ -165,7 +168,7 @@ class UnkeptJobs:
             await asyncio.sleep(SEARCH_PAUSE)
 
     async def _search_new(self, line: Line, sink: Sink) -> None:
-        prefix = JOB + line.scope.value[-1].removeprefix(JOB)
+        prefix = JOB if self._needed else JOB + CRON  # many others may stand there for nothing
         async for keys in self._pulls.scan("MATCH", prefix.decode() + "*"):
             ids = [key.removeprefix(JOB) for key in keys if len(key) <= len(JOB) + LONGEST_ID]
             for page in pages([job_id for job_id in ids if job_id not in self._jobs], PAGE):
@@ -215,6 +218,8 @@ class UnkeptJobs:
         return glance.queue or (job.queue if job is not None else None)
 
     def _ended(self, job_id: bytes, queue: str | None, at: float) -> None:
+        if not job_id.startswith(CRON):
+            self._need()
         self._tally.ahead.take(job_id)
         if queue is not None:
             self._tally.note_progress(queue, at)
@@ -249,6 +254,18 @@ class UnkeptJobs:
                 asked = [Question(job_id, 1, queues) for job_id in sample]
                 sample = [glance.job_id for glance in await look(line.data, asked) if glance.ended and not glance.kept]
             if sample:
-                self._needed = True
-                log.info("jobs end that keep no result", server=self._pulls.address.server)
+                self._need()
                 return
+
+    async def _try(self) -> None:
+        """Returns when all jobs were watched for a while, and that is not needed."""
+        await asyncio.sleep(TRIAL)
+        self._tried = True
+        if self._needed:
+            await asyncio.Event().wait()
+
+    def _need(self) -> None:
+        if not self._needed:
+            self._needed = True
+            self.doubt()
+            log.info("jobs end that keep no result", server=self._pulls.address.server)
