@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import sys
 
-from bench import feeds, render, scrape, unkept
+from bench import feeds, render, scrape, standing, unkept
 
-BENCHES = {"feeds": feeds.main, "render": render.main, "scrape": scrape.main, "unkept": unkept.main}
+BENCHES = {
+    "feeds": feeds.main,
+    "render": render.main,
+    "scrape": scrape.main,
+    "standing": standing.main,
+    "unkept": unkept.main,
+}
 
 
 def main(names: list[str]) -> None:
