@@ -89,10 +89,9 @@ class Following:
         self.sink = RecordingSink()
         self.clocks = Clocks()
         self.pulls = Pulls(parse_address(url))
-        watched = list(queues)
 
         async def find() -> list[str]:
-            return watched
+            return list(queues)
 
         self.feed = ResultsFeed(
             self.pulls,

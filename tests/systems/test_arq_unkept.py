@@ -17,7 +17,7 @@ from arq.worker import Worker
 
 from exporter.model import Finished, Outcome
 from exporter.safe.text import UNKNOWN
-from exporter.systems.arq.feed import ahead, feed, unended, unkept
+from exporter.systems.arq.feed import ahead, feed, looks, unended, unkept
 from tests.servers import RedisServer, StartRedis, wait_until
 from tests.systems.arq_results import QUEUE, Following, following, write
 
@@ -230,6 +230,7 @@ async def test_at_first_all_are_watched_and_on_where_it_is_needed(
         await until_ends(followed, shop.ended)
         await asyncio.sleep(unkept.TRIAL)
         await shop.put("send")
+        await followed.until_watched()
         await shop.work(shop.function("send"))
         await until_ends(followed, shop.ended)
         assert followed.sink.modes == ["tracking"]
@@ -266,6 +267,7 @@ async def test_jobs_beyond_what_is_remembered(
     server: RedisServer, shop: Application, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(unended, "LIMIT", 20)
+    monkeypatch.setattr(unkept, "LIMIT", 20)
     for _ in range(100):
         await shop.put("send", QUEUE, 0.1)
     async with following(server.url(), unkept="on") as followed:
@@ -275,7 +277,7 @@ async def test_jobs_beyond_what_is_remembered(
 
 
 async def test_many_queues(server: RedisServer, shop: Application) -> None:
-    queues = [f"arq:q{place}" for place in range(3 * unkept.QUEUES_AT_ONCE)]
+    queues = [f"arq:q{place}" for place in range(3 * looks.QUEUES_AT_ONCE)]
     send = shop.function("send")
     async with following(server.url(), unkept="on", queues=queues) as followed:
         await until_watched(followed)
@@ -442,6 +444,47 @@ async def test_what_is_denied_costs_these_ends_only(server: RedisServer, client:
         write(client, "kept")
         await followed.until_counted(["kept"])
         assert not followed.problems
+
+
+async def test_what_is_allowed_later_is_noticed(
+    server: RedisServer, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unkept, "DENIED_PAUSE", 0.1)
+    monkeypatch.setattr(feed, "HOPE_INTERVAL", 0.1)
+    client.config_set("notify-keyspace-events", "")
+
+    def allow(*but: str) -> None:
+        client.acl_setuser(
+            "limited", enabled=True, passwords=["+secret"], keys=["*"], channels=["*"], commands=["+@all", *but]
+        )
+
+    allow("-info", "-client|tracking")
+    async with following(server.url().replace("//", "//limited:secret@"), unkept="on") as followed:
+        await problems_of(followed)
+        assert followed.sink.modes == ["scan"]
+        allow("-info")
+        await followed.until(lambda: followed.sink.modes[-1] == "tracking")
+        await followed.until(lambda: "NOPERM" in "".join(followed.feed.problems))
+        allow()
+        await followed.until(lambda: not followed.feed.problems)
+        by_hand(client, "job", "send")
+        await followed.until(lambda: followed.sink.known)
+        end(client, "job")
+        await until_ends(followed, Counter([(QUEUE, "send", Outcome.UNKNOWN)]))
+        assert not followed.problems  # no connection was lost for it
+
+
+async def test_a_queue_that_is_found_after_its_jobs_were_put_into_it(server: RedisServer, client: redis.Redis) -> None:
+    queues: list[str] = []
+    async with following(server.url(), unkept="on", queues=queues) as followed:
+        await until_watched(followed)
+        by_hand(client, "job", "send", queue=LETTERS)
+        await followed.until_watched()
+        assert not followed.sink.known
+        queues.append(LETTERS)
+        await followed.until(lambda: followed.sink.known)
+        end(client, "job", queue=LETTERS)
+        await until_ends(followed, Counter([(LETTERS, "send", Outcome.UNKNOWN)]))
 
 
 async def test_switched_off_it_asks_for_nothing(server: RedisServer, client: redis.Redis) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import OrderedDict
 from collections.abc import Collection
-from itertools import islice
+from itertools import chain, islice
 from typing import Final
 
 from redis.exceptions import NoPermissionError
@@ -26,7 +26,7 @@ LONGEST_ID: Final = 1024
 """Bytes of a job id; longer ones are nobody's."""
 PAGE: Final = 5000
 MAX_PAGES: Final = 4
-_LATEST: Final = 1000
+_SOME: Final = 1000
 _QUEUES_A_SECOND: Final = 500
 _QUEUES_AT_ONCE: Final = 10  # a reply is bounded to 8 MiB
 
@@ -43,6 +43,7 @@ class Ahead:
         self._limit = limit
         self.only: Collection[str] | None = None
         """The queues that are looked at, where others may not be; None where any may."""
+        self._denied: str | None = None  # by this look
         self.problem: str | None = None
         """Why no due times are seen, where the server denies us the command. (Of a key denied the depths tell.)"""
         self._due: OrderedDict[bytes, float] = OrderedDict()  # OrderedDict: a dict is slow to drop its first
@@ -63,9 +64,9 @@ class Ahead:
         return self._due.pop(job_id, None)
 
     def sample(self, most: int, now: float) -> list[bytes]:
-        """Some jobs, picked at random, that got due not long ago: by now they may have ended."""
-        latest = islice(reversed(self._due.items()), _LATEST)
-        due = [job_id for job_id, at in latest if at <= now]
+        """Some jobs, picked at random, that are due: by now they may have ended. From both ends of a backlog."""
+        some = chain(islice(self._due.items(), _SOME), islice(reversed(self._due.items()), _SOME))
+        due = list({job_id for job_id, at in some if at <= now})
         return random.sample(due, min(most, len(due)))
 
     async def look(self, pulls: Pulls, queues: Collection[str], now: float, interval: float) -> None:
@@ -75,11 +76,11 @@ class Ahead:
         A queue that cannot be read is left out, and all are while the broker cannot be reached.
         """
         start = max(self._looked, now - 10 * interval) if self._looked else now - interval
-        self.problem = None
+        self._denied = None
         names = [key_bytes(queue) for queue in queues]
         for place in range(0, len(names), _QUEUES_AT_ONCE):
             await self._look_at(pulls, names[place : place + _QUEUES_AT_ONCE], min(start, now), now + AHEAD * interval)
-        self._looked = now
+        self._looked, self.problem = now, self._denied
         self._forget(now - MEMORY)
 
     async def _look_at(self, pulls: Pulls, queues: list[bytes], start: float, end: float) -> None:
@@ -96,7 +97,7 @@ class Ahead:
     def _note(self, reply: object) -> bool:
         """Takes in one page; whether there may be another."""
         if isinstance(reply, NoPermissionError) and " run the " in str(reply):
-            self.problem = one_line(f"due times are not seen ahead: {reply}")
+            self._denied = one_line(f"due times are not seen ahead: {reply}")
         if not isinstance(reply, list):
             return False
         for job_id, score in zip(reply[::2], reply[1::2], strict=True):

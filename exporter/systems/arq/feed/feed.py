@@ -14,13 +14,15 @@ from contextlib import suppress
 from functools import partial
 from typing import Final
 
+import structlog
+
 from exporter.brokers.pulls import BrokerError, Pulls, ReplyTooLarge
 from exporter.brokers.push import Push
 from exporter.brokers.turn import Turn
 from exporter.model import Sink
 from exporter.systems.arq.feed import ahead
 from exporter.systems.arq.feed.beside import first_of
-from exporter.systems.arq.feed.modes import FeedMode, Line, connect, pushed_keys
+from exporter.systems.arq.feed.modes import FeedMode, Line, allows_other, connect, pushed_keys
 from exporter.systems.arq.feed.reading import LONGEST_KEY, PAGE, Value, decode, pages, read_values
 from exporter.systems.arq.feed.seen import Seen, steady
 from exporter.systems.arq.feed.tally import Rule, Tally
@@ -39,8 +41,12 @@ LONGEST_PAUSE: Final = 300.0
 """Seconds between two searches while none succeeds."""
 CHECK_INTERVAL: Final = 5.0
 """Seconds between two looks whether the server still pushes."""
+HOPE_INTERVAL: Final = 300.0
+"""Seconds between two attempts at a mode that was refused."""
 LEARN_INTERVAL: Final = 2.0
 """Seconds. What is deferred by less in a queue that is new is not seen before it is due."""
+
+log = structlog.get_logger("exporter.systems.arq")
 
 
 class ResultsFeed:
@@ -86,6 +92,7 @@ class ResultsFeed:
         """Whether it is known what stood there when we came."""
         self._given_up = 0  # searches in a row
         self._search_problem: str | None = None
+        self._refused = ""
         self._sink: Sink
 
     @property
@@ -109,6 +116,7 @@ class ResultsFeed:
         scope = self._unkept.scope
         async with connect(self._pulls.address, self._turn, self._wanted, scope, self._on_push) as line:
             self._arm(line, sink)
+            self._note_refusals(line)
             await first_of(
                 *line.losses(),
                 self._read_pushed(line, sink),
@@ -116,7 +124,23 @@ class ResultsFeed:
                 self._keep_watch(line),
                 self._learn_queues(),
                 self._unkept.follow(line, sink),
+                self._hope_for_more(line),
             )
+
+    def _note_refusals(self, line: Line) -> None:
+        if line.refused != self._refused:
+            self._refused = line.refused
+            log.info("feed mode", mode=line.mode, refused=line.refused, server=self._pulls.address.server)
+
+    async def _hope_for_more(self, line: Line) -> None:
+        """Returns when the server does what it refused: rights are given without a connection's being cut."""
+        while True:
+            await asyncio.sleep(HOPE_INTERVAL)
+            if line.mode is FeedMode.KEYSPACE:  # in which a flush is not told
+                self._want_search()
+                self._unkept.doubt()
+            if line.refused and await allows_other(line, self._pulls.address, self._turn):
+                return
 
     def _arm(self, line: Line, sink: Sink) -> None:
         self._seen.arm()
@@ -249,7 +273,9 @@ class ResultsFeed:
         return values
 
     def _take_standing(self, pushed: Set[bytes], rule: Rule, value: Value) -> None:
-        if value.key not in pushed:  # else it is, or was, read because of that
+        if value.key in pushed:  # it is, or was, read because of that
+            self.tally.note_kept(value)
+        else:
             self.tally.take_standing(value, rule, self._sink)
 
     def _pause(self, began: float) -> float:
@@ -286,7 +312,10 @@ class ResultsFeed:
     async def _learn_queues(self) -> None:
         while self._find_queues is not None:
             with suppress(BrokerError):
-                self._queues = frozenset(await self._find_queues())
+                queues = frozenset(await self._find_queues())
+                if not queues <= self._queues:
+                    self._unkept.look_for_queues()
+                self._queues = queues
                 if self.tally.ahead.only is not None:
                     self.tally.ahead.only = self._queues
             await asyncio.sleep(LEARN_INTERVAL)

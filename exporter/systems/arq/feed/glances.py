@@ -16,10 +16,11 @@ from exporter.systems.arq.layout import JOB, RESULT
 from exporter.systems.keys import key_bytes
 
 PAGE: Final = 32
-"""Jobs looked at in one go: the server reads and answers that in one piece, so that nothing happens in between."""
+"""Jobs looked at in one go: few enough that little happens in between."""
 
 _OTHER: Final = b"?"
 _DATABASE: Final = re.compile(rb"^db(\d+):", re.MULTILINE)
+_RUN_ID: Final = re.compile(rb"^run_id:(\w+)", re.MULTILINE)
 
 
 class Denied(Exception):
@@ -58,25 +59,44 @@ class Glance(msgspec.Struct, gc=False):
         return not self.definition and self.queue is None
 
 
+class ServerState(msgspec.Struct, frozen=True):
+    """Of a server, seen from a database."""
+
+    run_id: bytes
+    """Another after a restart, and of the replica that took its place."""
+    empty: bool
+    """Whether the database holds no key."""
+    others: bool
+    """Whether other databases do."""
+
+
 async def look(data: PushConnection, questions: Collection[Question]) -> list[Glance]:
     """The answers, in order. Raises Denied, and BrokerError when the connection is lost."""
     replies = iter(await data.many([command for question in questions for command in question.commands()]))
     return [_glance(question, [*islice(replies, len(question.queues) + 2)]) for question in questions]
 
 
-async def other_databases(data: PushConnection, db: int) -> bool:
-    """Whether other databases of the server than `db` hold keys. Raises Denied, and BrokerError."""
-    (told,) = await data.many([("INFO", "keyspace")])
-    text = _allowed(told)
-    return not isinstance(text, bytes) or any(int(found) != db for found in _DATABASE.findall(text))
+async def look_at_server(data: PushConnection, db: int) -> ServerState:
+    """What it is and holds, as seen from database `db`. Raises Denied, and BrokerError when the connection is lost."""
+    told = [_allowed(reply) for reply in await data.many([("INFO", "server"), ("INFO", "keyspace")])]
+    server, keyspace = (text if isinstance(text, bytes) else b"" for text in told)
+    run_id = _RUN_ID.search(server)
+    databases = {int(found) for found in _DATABASE.findall(keyspace)}
+    return ServerState(run_id[1] if run_id else b"", db not in databases, not databases <= {db})
 
 
 def _glance(question: Question, replies: list[Reply]) -> Glance:
-    definition, *scores, kept = map(_allowed, replies)
+    definition, kept = _allowed(replies[0]), _allowed(replies[-1])
+    scores = [_score(reply) for reply in replies[1:-1]]
     if definition is None:  # of another type: not arq's, but something is there
         definition = _OTHER
     queue = next((queue for queue, score in zip(question.queues, scores, strict=True) if score is not None), None)
     return Glance(question.job_id, definition, queue, bool(kept))
+
+
+def _score(reply: Reply) -> Reply:
+    """As `_allowed`; None, too, for a queue that we may not read: others may be ours to read."""
+    return None if " key" in str(reply) and isinstance(reply, Exception) else _allowed(reply)
 
 
 def _allowed(reply: Reply) -> Reply:

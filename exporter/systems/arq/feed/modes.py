@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from exporter.brokers.address import Address
@@ -53,6 +53,10 @@ class Line:
     """What is told of: less than was wanted where the server's configuration has it so."""
     removals: bool
     """Whether it is told when a key goes, or expires."""
+    notified: str = ""
+    """In the mode KEYSPACE: the classes of what the server notifies of."""
+    refused: str = ""
+    """Why it is not of a mode that tells more, if it isn't."""
 
     async def confirm(self) -> None:
         """Returns once both connections have answered: what was written before has been pushed to us by then."""
@@ -72,7 +76,7 @@ class Line:
         """Makes sure that the server still pushes; whether it lets us look. Raises BrokerError when it does not push:
         a mode can end without a connection's being lost."""
         check = _CHECKS.get(self.mode)
-        return check is not None and await check(self.data)
+        return check is not None and await check(self)
 
     def losses(self) -> list[Awaitable[object]]:
         """One for each connection; raises when that is lost. Without `data` the server would push nothing more, and
@@ -88,6 +92,7 @@ async def connect(
 
     Raises BrokerError when the broker cannot be reached, or refuses a mode that was asked for by name.
     """
+    refused = []
     async with AsyncExitStack() as stack:
         data = await PushConnection.open(address, turn)
         stack.push_async_callback(data.close)
@@ -100,11 +105,21 @@ async def connect(
             except Refused as error:
                 if wanted is not FeedMode.AUTO:
                     raise Refused(f"{mode} refused by the server: {error}") from None
+                refused.append(f"{mode}: {error}")
                 await sub.close()
             else:
-                yield line
+                yield replace(line, refused="; ".join(refused))
                 return
-        yield Line(FeedMode.SCAN, data, None, Scope.RESULTS, removals=False)
+        yield Line(FeedMode.SCAN, data, None, Scope.RESULTS, removals=False, refused="; ".join(refused))
+
+
+async def allows_other(line: Line, address: Address, turn: Turn) -> bool:
+    """Whether the server does by now what it refused when `line` was made: rights are given without a word."""
+    try:
+        async with connect(address, turn, FeedMode.AUTO, line.scope, lambda push: None) as other:
+            return other.refused != line.refused
+    except BrokerError:
+        return False
 
 
 def pushed_keys(push: Push) -> list[bytes] | None:
@@ -130,9 +145,9 @@ async def _track(sub: PushConnection, data: PushConnection, scope: Scope, db: in
     return Line(FeedMode.TRACKING, data, sub, scope, removals=True)
 
 
-async def _still_tracks(data: PushConnection) -> bool:
+async def _still_tracks(line: Line) -> bool:
     try:
-        told = await data.command("CLIENT", "TRACKINGINFO")
+        told = await line.data.command("CLIENT", "TRACKINGINFO")
     except Refused:  # denied, or a server before 6.2
         return False
     flags = told[1] if isinstance(told, list) and len(told) > 1 else None
@@ -143,18 +158,20 @@ async def _still_tracks(data: PushConnection) -> bool:
 
 async def _notify(sub: PushConnection, data: PushConnection, scope: Scope, db: int) -> Line:
     flags = await _check_setting(data)
-    removals = "A" in flags or {"g", "x"} <= set(flags)  # g: DEL and others of any type, x: expired
+    removals = "A" in flags or {"g", "x", "e"} <= set(flags)  # g: DEL and others of any type, x: expired, e: evicted
     told = scope if removals else Scope.RESULTS
     for prefix in told.prefixes:
         await sub.expect(b"psubscribe", "PSUBSCRIBE", _notifications(db, prefix))
-    return Line(FeedMode.KEYSPACE, data, sub, told, removals)
+    return Line(FeedMode.KEYSPACE, data, sub, told, removals, notified=flags)
 
 
-async def _still_notifies(data: PushConnection) -> bool:
+async def _still_notifies(line: Line) -> bool:
     try:
-        await _check_setting(data)
+        notified = await _check_setting(line.data)
     except Refused as error:
         raise BrokerError(f"keyspace notifications have ended: {error}") from None
+    if notified != line.notified:
+        raise BrokerError(f"keyspace notifications were {line.notified!r} and are {one_line(notified, 20)!r} now")
     return True
 
 
@@ -174,7 +191,7 @@ _ARMS: Final[dict[FeedMode, Callable[[PushConnection, PushConnection, Scope, int
 }
 """In the order in which they are tried."""
 
-_CHECKS: Final[dict[FeedMode, Callable[[PushConnection], Awaitable[bool]]]] = {
+_CHECKS: Final[dict[FeedMode, Callable[[Line], Awaitable[bool]]]] = {
     FeedMode.TRACKING: _still_tracks,
     FeedMode.KEYSPACE: _still_notifies,
 }

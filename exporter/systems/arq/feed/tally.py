@@ -108,6 +108,10 @@ class Tally:
         elif rule.seeding and isinstance(found, Result) and ended is not None:
             self._note_standing(found, min(ended, now), rule)
 
+    def note_kept(self, value: Value) -> None:
+        """A result that was found by a search, and is counted by what was pushed."""
+        self._decoded(value)
+
     def record_standing(self, rule: Rule, sink: Sink) -> None:
         """Tells of the tasks whose results stood there when we came."""
         if rule.standing:
