@@ -24,7 +24,10 @@ from exporter.systems.keys import key_bytes
 BROKER: Final = "broker"
 """What the connections themselves need goes by the name that the log gives the PING."""
 DEFAULT_USER: Final = "exporter"
-PASSWORD: Final = "PASSWORD"  # noqa: S105  a placeholder: no configured one is ever shown
+EVERYBODY: Final = "default"
+"""Redis's own user, whom all are that give no name: to narrow its rights stops applications, so it is never printed."""
+PASSWORD: Final = "#SHA256-OF-PASSWORD"  # noqa: S105
+"""A placeholder, as no configured password is ever shown. A server refuses it: it takes 64 digits (acl.c)."""
 
 
 class Version(enum.StrEnum):
@@ -69,17 +72,22 @@ def text(brokers: Iterable[Broker], version: Version, form: Form, user: str | No
 
     `user` stands for the users of the URLs. Raises ConfigError where there is no writing it so.
     """
-    users: dict[tuple[str, str], list[Broker]] = {}
-    for broker in brokers:
-        name = _user(user or broker.address.username or DEFAULT_USER)
-        users.setdefault((broker.address.server, name), []).append(broker)
+    users = _users(brokers, user)
     if form is Form.ACLFILE and len({server for server, _ in users}) > 1:
         raise ConfigError(f"--format: found {form} for several servers, wanted --broker to name a broker of one")
     parts = [
-        _for_file(name, together, version) if form is Form.ACLFILE else _for_client(server, name, together, version)
+        _for_file(name, together, version)
+        if form is Form.ACLFILE
+        else _for_client(server, name, together, version, user)
         for (server, name), together in users.items()
     ]
     return "\n".join(parts)
+
+
+def notes(brokers: Iterable[Broker], user: str | None = None) -> list[str]:
+    """What to know before the rules are used, as lines of comments; for a file, which has no place for them."""
+    several = [_notes(name, together, user) for (_, name), together in _users(brokers, user).items()]
+    return list(dict.fromkeys(note for one in several for note in one))
 
 
 def rules(needed: Collection[Permissions], version: Version) -> list[bytes]:
@@ -97,19 +105,25 @@ def rules(needed: Collection[Permissions], version: Version) -> list[bytes]:
 
 # -- the two forms ----------------------------------------------------------------------------------------------
 
-# What the user was allowed before goes, but for passwords: they may be in use.
-_BLANK: Final = (b"resetkeys", b"resetchannels", b"-@all")
+_BLANK: Final = {
+    Version.V7_0: (b"resetkeys", b"resetchannels", b"clearselectors", b"-@all"),
+    Version.V6_2: (b"resetkeys", b"resetchannels", b"-@all"),
+}
+"""What the user was allowed before goes, but for passwords: they may be in use."""
 
 
-def _for_client(server: str, user: str, brokers: list[Broker], version: Version) -> str:
+def _for_client(server: str, name: str, brokers: list[Broker], version: Version, user: str | None) -> str:
     """A command, and what it is made of as comments."""
     united = _united(need for broker in brokers for need in needs(broker))
     names = ", ".join(broker.name for broker in brokers)
-    words = ("on", f">{PASSWORD}", *map(quoted, (*_BLANK, *rules([need.permissions for need in united], version))))
+    allowed = rules([need.permissions for need in united], version)
+    words = ("on", PASSWORD, *map(quoted, (*_BLANK[version], *allowed)))
     lines = [
         f"# Redis {version}{' and later' if version is Version.V7_0 else ''} at {one_line(server)}, broker {names}",
-        f"ACL SETUSER {quoted(key_bytes(user))} {' '.join(words)}",
-        "# What needs what. Without what only one of these needs, only that one is lost:",
+        *_notes(name, brokers, user),
+        f"ACL SETUSER {quoted(key_bytes(name))} {' '.join(words)}",
+        "# What needs what. Without what only one of these needs, only that one is lost. (Every command may go to the",
+        "# keys of all.)",
         *_table(united, version),
     ]
     return "".join(f"{line}\n" for line in lines)
@@ -118,7 +132,7 @@ def _for_client(server: str, user: str, brokers: list[Broker], version: Version)
 def _for_file(user: str, brokers: list[Broker], version: Version) -> str:
     """A line; there is no place for comments in an ACL file."""
     needed = [need.permissions for broker in brokers for need in needs(broker)]
-    words = (key_bytes(user), b"on", f">{PASSWORD}".encode(), *_BLANK, *rules(needed, version))
+    words = (key_bytes(user), b"on", PASSWORD.encode(), *_BLANK[version], *rules(needed, version))
     return f"user {' '.join(map(_bare, words))}\n"
 
 
@@ -145,6 +159,48 @@ def _united(needed: Iterable[Need]) -> list[Need]:
         united[where] = Need(need.collector, one)
     order = list(dict.fromkeys(collector for collector, _ in united))
     return sorted(united.values(), key=lambda need: order.index(need.collector))
+
+
+# -- what to know of them ---------------------------------------------------------------------------------------
+
+_READING: Final = {
+    "string": {"getrange", "mget"},
+    "list": {"lindex"},
+    "set": {"sscan"},
+    "sorted set": {"zrange", "zrangebyscore"},
+}
+"""By the type of a key the commands that show what is in it."""
+_NAMING: Final = {"scan": "SCAN", "client|tracking": "CLIENT TRACKING"}
+"""The commands that name keys, whatever may be read."""
+
+
+def _notes(name: str, brokers: Collection[Broker], user: str | None) -> list[str]:
+    """Lines of comments on the rules of one user. `user` is who was asked for, if any was."""
+    users = {broker.address.username for broker in brokers}
+    lines = [
+        f"In place of {PASSWORD}, which Redis refuses, put > and a password, or # and its SHA-256 (64 hex digits)."
+    ]
+    if not user and EVERYBODY in users:
+        lines.append(
+            f"The user {EVERYBODY} is left alone, as all clients without a name are that one. Put {name} into the URL."
+        )
+    if user or name in users:
+        lines.append(
+            f"This replaces all that {name} may do now. If an application is that user, too, name another with --user."
+        )
+    needed = [need.permissions for broker in brokers for need in needs(broker)]
+    return [f"# {line}" for line in (*lines, *_reach(name, needed))]
+
+
+def _reach(name: str, needed: Collection[Permissions]) -> Iterator[str]:
+    """What can be seen beyond the queues: rules allow commands, and keys, and each command for all of the keys."""
+    commands = {command for one in needed for command in one.commands}
+    types = [kind for kind, reading in _READING.items() if reading & commands]
+    if types and any("*" in one.keys for one in needed):
+        where = "all databases" if "select" in commands else "database 0"
+        yield f"While `discover` is on, {name} can read every {', every '.join(types)} of {where}, queue or not."
+    if naming := " and ".join(words for right, words in _NAMING.items() if right in commands):
+        yield f"{name} can see the names of all keys, whatever the patterns: by {naming}."
 
 
 # -- words ------------------------------------------------------------------------------------------------------
@@ -185,7 +241,18 @@ def _visible(character: str) -> str | None:
     return character if character.isprintable() and one_line(character) == character else None
 
 
-def _user(name: str) -> str:
+def _users(brokers: Iterable[Broker], user: str | None) -> dict[tuple[str, str], list[Broker]]:
+    """The brokers by server and by the name of the user that is to read them. Raises ConfigError."""
+    if user == EVERYBODY:
+        raise ConfigError(f"--user: found {user!r}, whom all clients without a name are, wanted a user of its own")
+    users: dict[tuple[str, str], list[Broker]] = {}
+    for broker in brokers:
+        own = broker.address.username if broker.address.username != EVERYBODY else None
+        users.setdefault((broker.address.server, _checked(user or own or DEFAULT_USER)), []).append(broker)
+    return users
+
+
+def _checked(name: str) -> str:
     if not name or _NOT_IN_RULES.search(key_bytes(name)) or not all(map(_visible, name)):
         raise ConfigError(f"--user: found {one_line(name)!r}, wanted a name without spaces")
     return name

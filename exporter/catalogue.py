@@ -88,9 +88,10 @@ QUEUE_JOBS = Family(
     "taskqueue_queue_jobs",
     "gauge",
     "Jobs in the queue by state: ready (due, no worker has it), scheduled (due later), reserved (handed to a worker, "
-    "not started), running, paused. A state is absent where the broker cannot know it. ARQ: ZCOUNT of the queue, "
-    "running by its in-progress keys, neither of ready and running where more than 5,000 run. Celery: LLEN over all "
-    "priority lists.",
+    "not started), running, paused. A state is absent where the broker cannot know it. ARQ: ZCOUNT of the queue by the "
+    "exporter's clock (by so much as it is behind, jobs count as scheduled for longer, even running ones), running by "
+    "its in-progress keys, without those that cron jobs leave behind; neither of ready and running where more than "
+    "5,000 run. Celery: LLEN over all priority lists.",
     (*Q, "state"),
 )
 QUEUE_PRIORITY_JOBS = Family(
@@ -119,8 +120,8 @@ QUEUE_OLDEST_RUNNING = Family(
     "taskqueue_queue_oldest_running_timestamp_seconds",
     "gauge",
     "Since when the longest-running job of the queue runs: its start where that is known, else the first scrape that "
-    "saw it running. Absent if none runs. ARQ: the jobs of a lost worker run until their in-progress keys lapse (the "
-    "longest job_timeout and 10 s after their start).",
+    "saw it running. Absent if none runs. ARQ: a job tried again at once runs on; the jobs of a lost worker run until "
+    "their in-progress keys lapse (the longest job_timeout and 10 s after their start).",
     Q,
 )
 QUEUE_LAST_PROGRESS = Family(

@@ -13,6 +13,7 @@ import click
 
 from exporter import __version__, logs
 from exporter.acl import DEFAULT_USER, Form, Version
+from exporter.acl import notes as acl_notes
 from exporter.acl import text as acl_text
 from exporter.config import DEFAULT_BIRTH_HOLD, REDIS_URL, Config, ConfigError, load
 from exporter.engine import known_collectors
@@ -110,7 +111,7 @@ def check_config(file: Path) -> None:
 @cli.command("acl")
 @configuration_flags
 @flag("--broker", help="Only for this broker of the file.")
-@flag("--user", help=f"The user's name.  [default: that of the URL, or {DEFAULT_USER}]")
+@flag("--user", help=f"The user's name, not `default`.  [default: that of the URL, or {DEFAULT_USER}]")
 @flag("--redis-version", type=click.Choice([*map(str, Version)]), default="7.0", help="7.0 stands for later ones too.")
 @flag(
     "--format",
@@ -123,7 +124,7 @@ def check_config(file: Path) -> None:
 def acl(ctx: click.Context, /, **options: Any) -> None:
     """Print the least Redis ACL that the configuration needs. Connects to nothing.
 
-    Put a password of your own in place of PASSWORD.
+    Read the comments before you use it; beside a line for a file they go to standard error.
     """
     brokers = _reader(ctx, options)().brokers
     if options["broker"] is not None:
@@ -132,6 +133,8 @@ def acl(ctx: click.Context, /, **options: Any) -> None:
             raise ConfigError(f"--broker: found {one_line(options['broker'])!r}, wanted the name of a broker")
     form = Form(options["format"])
     click.echo(acl_text(brokers, Version(options["redis_version"]), form, options["user"]), nl=False)
+    if form is Form.ACLFILE:
+        click.echo("\n".join(acl_notes(brokers, options["user"])), err=True)
 
 
 @cli.command()

@@ -13,6 +13,7 @@ import click
 import pytest
 
 from exporter import __version__, cli
+from exporter.acl import PASSWORD
 from exporter.config import Config, ConfigError
 from exporter.engine import known_collectors
 from exporter.service import Load, WebOptions
@@ -185,11 +186,20 @@ def test_acl_prints_the_rules_of_the_configuration(run_cli: Cli, tmp_path: Path)
     line = run_cli("acl", *URL, "--format", "aclfile", "--no-collector.celery")
 
     assert (every.code, every.err) == (0, "")
-    assert every.out.count("ACL SETUSER exporter on >PASSWORD ") == every.out.count("ACL SETUSER me on >PASSWORD ") == 1
-    assert one.out.startswith("# Redis 6.2 at other:6379, broker b\nACL SETUSER you on ")
+    assert every.out.count("ACL SETUSER exporter on #SHA") == every.out.count("ACL SETUSER me on #SHA") == 1
+    assert one.out.startswith("# Redis 6.2 at other:6379, broker b\n")
+    assert one.out.count("\nACL SETUSER you on ") == 1
     assert one == by_variables
-    assert line.out.startswith("user exporter on >PASSWORD ")
+    assert line.out.startswith("user exporter on #SHA")
     assert "celery" not in line.out
+
+
+def test_comments_on_a_line_for_a_file_go_elsewhere(run_cli: Cli) -> None:
+    line = run_cli("acl", "--redis.url", "redis://me@h", "--format", "aclfile")
+
+    assert (line.code, line.out.count("\n"), "#" in line.out.replace(PASSWORD, "")) == (0, 1, False)
+    assert "# This replaces all that me may do now." in line.err
+    assert all(note.startswith("# ") for note in line.err.splitlines())
 
 
 # -- bad input --------------------------------------------------------------------------------------------------
@@ -233,6 +243,10 @@ def test_acl_prints_the_rules_of_the_configuration(run_cli: Cli, tmp_path: Path)
         (("acl", *URL, "--redis-version", "5"), "Invalid value for '--redis-version'"),
         (("acl", *URL, "--broker", "main"), "--broker: found 'main', wanted the name of a broker"),
         (("acl", *URL, "--user", "two words"), "--user: found 'two words', wanted a name without spaces"),
+        (
+            ("acl", *URL, "--user", "default"),
+            "--user: found 'default', whom all clients without a name are, wanted a us",
+        ),
         (("demo", "--duration", "x"), "Invalid value for '--duration'"),
     ],
 )

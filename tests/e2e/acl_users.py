@@ -6,7 +6,7 @@ import re
 import subprocess
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 from exporter import acl
 from exporter.brokers.address import parse_address
@@ -15,6 +15,7 @@ from exporter.systems import SYSTEMS
 from tests.servers import RedisServer
 
 DB: Final = 3
+SECRET: Final = "secret"
 NOTIFIED: Final = ("arq:result:*", "arq:job:*", "arq:job:cron:*", "arq:in-progress:*")
 ODD: Final = "an odd 'queue' [*] \\ \"x\""
 Feature = tuple[str, str]  # collector, feature
@@ -154,25 +155,31 @@ def rights(words: Iterable[str], signs: str) -> list[str]:
     return [word for word in words if word.strip('"')[0] in signs]
 
 
-def broker(name: str, server: RedisServer, *, zero: bool = False, discover: bool = True) -> Broker:
+def broker(name: str, server: RedisServer, *, zero: bool = False, discover: bool = True, feed: str = "auto") -> Broker:
     """The server as a broker, watched by the user of the broker's name."""
-    url = server.url(DB).replace("redis://", f"redis://{name}:{acl.PASSWORD}@")
+    url = server.url(DB).replace("redis://", f"redis://{name}:{SECRET}@")
     if zero:
         return replace(load(None, url).brokers[0], name=name)
     queues = {"arq": ("arq:queue", "arq:cron", ODD), "celery": ("celery", "parked")}
-    options = {name: SYSTEMS[name].Options(queues=queues[name], discover=discover) for name in SYSTEMS}
+    more: dict[str, dict[str, Any]] = {"arq": {"feed": feed}}
+    options = {
+        name: system.Options(queues=queues[name], discover=discover, **more.get(name, {}))
+        for name, system in SYSTEMS.items()
+    }
     return Broker(name, parse_address(url), options, frozenset({"redis_info"}))
 
 
 def user(broker: Broker, version: acl.Version, *taken: str, more: Iterable[str] = ()) -> User:
     printed = acl.text([broker], version, acl.Form.SETUSER)
     (line,) = re.findall("^ACL SETUSER .*$", printed, re.MULTILINE)
-    return User(broker, (*re.findall(r'"(?:\\.|[^"\\])*"|\S+', line), *more), taken, version)
+    words = re.findall(r'"(?:\\.|[^"\\])*"|\S+', line.replace(acl.PASSWORD, f">{SECRET}"))
+    return User(broker, (*words, *more), taken, version)
 
 
 def users(server: RedisServer, version: acl.Version) -> Iterator[User]:
-    """Three that have all that is printed, and one without each right."""
+    """Four that have all that is printed, and one without each right."""
     yield user(broker("zero", server, zero=True), version)
+    yield user(broker("keyed", server, discover=False, feed="keyspace"), version)
     for name, discover, signs in (("searching", True, "+"), ("narrow", False, "~%&")):
         full = user(broker(name, server, discover=discover), version)
         yield full

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
+import pytest
+
 from exporter.brokers.address import parse_address
-from exporter.brokers.pulls import Pulls
+from exporter.brokers.pulls import Command, Pulls
 from exporter.model import Observation, QueueState
 from exporter.systems.base import RedisSystem
 from tests.servers import RedisServer
@@ -53,3 +55,16 @@ async def state_when(system: RedisSystem, queue: str, condition: Callable[[Queue
         while not condition(found := state(await system.observe(), queue)):  # noqa: ASYNC110  only looking tells
             await asyncio.sleep(0.02)
     return found
+
+
+def between(system: RedisSystem, monkeypatch: pytest.MonkeyPatch, first: str, act: Callable[[], object]) -> None:
+    """Has `act` happen just before the commands are sent of which the first is `first`."""
+    many = system.pulls.many
+
+    async def meddled(commands: Iterable[Command]) -> list[Any]:
+        todo = list(commands)
+        if todo and todo[0][0] == first:
+            act()
+        return await many(todo)
+
+    monkeypatch.setattr(system.pulls, "many", meddled)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 import redis
 
+from exporter.brokers import bounded
 from exporter.brokers.pulls import BrokerError
 from exporter.model import JobState
 from exporter.systems.arq import Arq
@@ -49,6 +50,23 @@ async def test_oldest_running_is_since_when_it_was_first_seen(arq: Arq, client: 
     assert state(await arq.observe(), QUEUE).oldest_running == START + 5
     client.zrem(QUEUE, "b")
     assert state(await arq.observe(), QUEUE).oldest_running is None
+
+
+async def test_an_id_that_is_used_again_runs_since_its_own_start(arq: Arq, client: redis.Redis, clock: Clock) -> None:
+    client.mset({"arq:in-progress:only-one": 1, "arq:retry:only-one": 1})
+    for _ in range(3):
+        # given a job of that id, and from now on the next one, which is due later
+        client.zadd(QUEUE, {"only-one": (clock.now - 1) * MS})
+        assert state(await arq.observe(), QUEUE).oldest_running == clock.now
+        clock.now += 5
+
+
+async def test_an_id_at_the_head_that_is_used_again_is_progress(arq: Arq, client: redis.Redis, clock: Clock) -> None:
+    put(client, "only-one", "behind")
+    await arq.observe()
+    clock.now += 5
+    put(client, "only-one", age=50.0)
+    assert state(await arq.observe(), QUEUE).last_progress == START + 5
 
 
 async def test_a_job_that_starts_is_progress(arq: Arq, client: redis.Redis, clock: Clock) -> None:
@@ -174,6 +192,27 @@ async def test_jobs_that_run_behind_a_page_of_ready_ones_are_remembered(
     assert seen.jobs == {JobState.READY: 151, JobState.RUNNING: 0, JobState.SCHEDULED: 0}
 
 
+async def test_of_jobs_that_ran_only_those_are_recalled_that_run(arq: Arq, client: redis.Redis, clock: Clock) -> None:
+    # given jobs that ran, and more ready ones in front of them than a page holds
+    ran = ["runs", "started-again", "to-be-tried-later", "cron-job-that-ended"]
+    put(client, *ran)
+    client.mset({f"arq:{key}:{job}": 1 for job in ran for key in ("in-progress", "retry")})
+    assert state(await arq.observe(), QUEUE).jobs[JobState.RUNNING] == 4
+    put(client, *(f"back{number}" for number in range(150)), age=600.0)
+    # when of all but one the score changes: ids are used again, and one is deferred
+    clock.now += 10
+    put(client, "started-again", "cron-job-that-ended", age=30.0)
+    put(client, "to-be-tried-later", age=-300.0)
+    client.set("arq:in-progress:cron-job-that-ended", 1, px=59_000)
+    client.delete("arq:retry:cron-job-that-ended")
+    # then
+    seen = state(await arq.observe(), QUEUE)
+    assert seen.jobs == {JobState.READY: 151, JobState.RUNNING: 2, JobState.SCHEDULED: 1}
+    assert seen.oldest_running == START
+    client.zrem(QUEUE, "runs")
+    assert state(await arq.observe(), QUEUE).oldest_running == START + 10
+
+
 async def test_what_runs_is_said_to_be_unknown_where_it_cannot_be_recalled(
     arq: Arq, client: redis.Redis, clock: Clock
 ) -> None:
@@ -199,3 +238,54 @@ async def test_sorted_sets_of_others_with_huge_members_do_not_end_the_search(
         seen = await system.observe()
     assert [queue.queue for queue in seen.queues] == ["reports"]
     assert list(seen.problems) == []
+
+
+@pytest.fixture
+def of_few_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replies to one round trip may have 20,000 bytes."""
+    monkeypatch.setattr(bounded, "REPLY_BYTES", 20_000)
+
+
+QUEUES = ("a", "b", "c", "d", "e")
+
+
+@pytest.fixture
+async def several(redis_server: RedisServer, clock: Clock) -> AsyncIterator[Arq]:
+    async with watching(Arq, redis_server, clock, *QUEUES, discover=False) as system:
+        yield system
+
+
+async def test_queues_whose_pages_together_are_too_large(
+    several: Arq, client: redis.Redis, clock: Clock, of_few_bytes: None
+) -> None:
+    for queue in QUEUES:
+        put(client, *(f"{number:080}" for number in range(100)), queue=queue)
+    seen = await several.observe()
+    assert {queue.queue: queue.jobs[JobState.READY] for queue in seen.queues} == dict.fromkeys(QUEUES, 100)
+    assert not seen.problems
+
+
+async def test_a_queue_whose_page_alone_is_too_large_is_lost_alone(
+    several: Arq, client: redis.Redis, clock: Clock, of_few_bytes: None
+) -> None:
+    for queue in QUEUES:
+        put(client, "job", queue=queue)
+    put(client, *(f"{number:01000}" for number in range(100)), queue="d")
+    seen = await several.observe()
+    assert {queue.queue: queue.jobs.get(JobState.READY) for queue in seen.queues} == {
+        **dict.fromkeys(QUEUES, 1),
+        "d": None,
+    }
+    assert state(seen, "d").jobs == {JobState.SCHEDULED: 0}
+    assert list(seen.problems) == ["queue 'd': running: reply larger than 8388608 bytes"]
+
+
+async def test_a_queue_whose_marks_are_too_large_is_lost_alone(
+    several: Arq, client: redis.Redis, clock: Clock, of_few_bytes: None
+) -> None:
+    for queue in QUEUES:
+        put(client, f"job-of-{queue}", queue=queue)
+    client.set("arq:in-progress:job-of-b", "x" * 30_000)
+    seen = await several.observe()
+    assert [queue.queue for queue in seen.queues if JobState.READY in queue.jobs] == ["a", "c", "d", "e"]
+    assert ["queue 'b'" in problem for problem in seen.problems] == [True]

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 import redis
+from arq.jobs import serialize_job
 
+from exporter import acl
 from exporter.brokers.address import parse_address
 from exporter.brokers.pulls import Pulls
-from exporter.model import JobState, Observation
+from exporter.model import JobState, Observation, Outcome
 from exporter.systems.arq import Arq
+from exporter.systems.arq import system as arq_system
+from exporter.systems.arq.features import Feature, permissions
 from exporter.systems.arq.options import ArqOptions
+from exporter.systems.arq.queues.front import PAGE
 from tests.servers import RedisServer
-from tests.systems.arq_results import QUEUE
+from tests.systems.arq_results import QUEUE, following
 from tests.systems.observing import START, Clock, state, watching
+from tests.systems.sinks import RecordingSink
+from tests.toys import until
 
-KEYS = {QUEUE, f"{QUEUE}:health-check", "arq:abort", "arq:job:*", "arq:in-progress:*"}
+KEYS = {QUEUE, f"{QUEUE}:health-check", "arq:abort", "arq:job:*", "arq:in-progress:*", "arq:retry:*"}
 HEALTH = "Nov-21 22:{}:01 j_complete=1 j_failed=0 j_retried=0 j_ongoing=0 queued=0"
 RUNS = {"ready", "running", "oldest ready", "oldest running", "expired jobs", "by task"}
 
@@ -26,7 +36,8 @@ async def arq(redis_server: RedisServer, client: redis.Redis, clock: Clock) -> A
     """On a queue in which one job runs, two are ready, of which one has expired, and one is scheduled."""
     due = {"runs": -60, "expired": -50, "ready": -40, "later": 60}
     client.zadd(QUEUE, {job: (START + seconds) * 1000 for job, seconds in due.items()})
-    client.mset({f"arq:job:{job}": "x" for job in due if job != "expired"} | {"arq:in-progress:runs": 1})
+    client.mset({f"arq:job:{job}": "x" for job in due if job != "expired"})
+    client.mset({"arq:in-progress:runs": 1, "arq:retry:runs": 1})
     client.zadd("arq:abort", {"nobody": 1})
     client.set(f"{QUEUE}:health-check", HEALTH.format("13"), ex=3600)
     async with watching(Arq, redis_server, clock, QUEUE, discover=False) as system:
@@ -84,6 +95,7 @@ async def test_all_there_is_to_tell(arq: Arq) -> None:
         ("arq:abort", {"aborts"}, {"abort requests"}),
         ("arq:job:*", {"expired jobs", "by task"}, {"expired jobs", "running by task"}),
         ("arq:in-progress:*", RUNS, {"running"}),
+        ("arq:retry:*", RUNS, {"running"}),
         (f"{QUEUE}:health-check", set(), {"health record"}),
         (QUEUE, RUNS | {"scheduled", "progress"}, {"depth", "running"}),
     ],
@@ -120,3 +132,150 @@ async def test_the_permissions_it_asks_for_suffice(
     await system.close()
     await pulls.close()
     assert not client.acl_log()
+
+
+# -- each feature with its own rights only ----------------------------------------------------------------------
+
+STEPS = {
+    "walk": (Feature.RUNNING, Feature.EXPIRED),  # it asks for both at once
+    "recall": (Feature.RUNNING,),
+    "verify": (Feature.EXPIRED,),
+    "search": (Feature.DISCOVERY,),
+    "RunningTasks": (Feature.BY_TASK,),
+}
+"""What takes connections as its first argument, and what it is done for. All else goes over the system's own."""
+
+
+class Readers:
+    """Users of a Redis who have the rights of some features, as they are printed, and their connections."""
+
+    def __init__(self, server: RedisServer, client: redis.Redis) -> None:
+        self._server = server
+        self._client = client
+        self._opened: list[Pulls] = []
+
+    def url(self, options: ArqOptions, *features: Feature, db: int = 0) -> str:
+        """The server as a user that has the rights of these features, and those of every connection."""
+        name = "-".join(features).replace(" ", "_")
+        plain = self._server.url(db)
+        needed = [*Pulls(parse_address(plain)).permissions()]
+        needed += [one for one in permissions(options, db) if one.feature in features]
+        words = acl.rules(needed, acl.Version.V7_0)
+        self._client.execute_command("ACL", "SETUSER", name, "reset", "on", "nopass", *words)  # type: ignore[no-untyped-call]
+        return plain.replace("redis://", f"redis://{name}:x@")
+
+    def pulls(self, options: ArqOptions, *features: Feature) -> Pulls:
+        self._opened.append(Pulls(parse_address(self.url(options, *features))))
+        return self._opened[-1]
+
+    async def close(self) -> None:
+        for pulls in self._opened:
+            await pulls.close()
+
+
+@pytest.fixture
+async def readers(redis_server: RedisServer, client: redis.Redis) -> AsyncIterator[Readers]:
+    readers = Readers(redis_server, client)
+    yield readers
+    await readers.close()
+
+
+@pytest.fixture
+def alone(readers: Readers, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Callable[[ArqOptions], Arq]:
+    """Makes systems each of whose steps has the rights of its features only."""
+
+    def make(options: ArqOptions) -> Arq:
+        for step, features in STEPS.items():
+            monkeypatch.setattr(arq_system, step, limited(getattr(arq_system, step), readers.pulls(options, *features)))
+        return Arq(readers.pulls(options, Feature.DEPTH, Feature.ABORTS, Feature.HEALTH), options, clock)
+
+    return make
+
+
+def limited(step: Callable[..., Any], pulls: Pulls) -> Callable[..., Any]:
+    return lambda _, *arguments: step(pulls, *arguments)
+
+
+async def test_the_rights_of_each_feature_are_enough_for_it(
+    arq: Arq, alone: Callable[[ArqOptions], Arq], client: redis.Redis
+) -> None:
+    # given a queue in which one job runs and one has expired
+    system = alone(ArqOptions(queues=(QUEUE,), discover=False, feed=False))
+    seen = await system.observe()
+    assert not seen.problems
+    assert told(seen) == told(await arq.observe())
+    # when a lot of ready jobs comes before the one that runs
+    client.zadd(QUEUE, {f"before{number}": (START - 600) * 1000 for number in range(PAGE + 1)})
+    seen = await system.observe()
+    # then it was looked for
+    assert not seen.problems
+    assert state(seen, QUEUE).jobs[JobState.RUNNING] == 1
+    assert not client.acl_log()
+
+
+async def test_the_rights_of_the_search_are_enough_for_it(
+    arq: Arq, alone: Callable[[ArqOptions], Arq], client: redis.Redis
+) -> None:
+    client.zadd("arq:found", {"later": 1})
+    client.set("arq:idle:health-check", HEALTH.format("13"))
+    system = alone(ArqOptions(feed=False))
+
+    seen = await system.observe()
+
+    assert {queue.queue for queue in seen.queues} == {QUEUE, "arq:found", "arq:idle"}
+    assert not seen.problems
+    assert not client.acl_log()
+    await system.close()
+
+
+@pytest.mark.parametrize("mode", ["tracking", "keyspace"])
+async def test_the_rights_of_jobs_without_result_are_enough_for_them(
+    readers: Readers, client: redis.Redis, in_a_hurry: None, mode: str
+) -> None:
+    options = ArqOptions(queues=("mine",), discover=False, feed=mode, unkept="on")
+    url = readers.url(options, Feature.RESULTS, Feature.UNKEPT)
+    async with following(url, mode, queues=["mine"], unkept="on") as followed:
+        await followed.until_connected()
+        await followed.until_watched()
+        # given a job that is known, and one that comes and is taken
+        for job in ("stood", "came"):
+            client.set(f"arq:job:{job}", serialize_job("send", (), {}, None, 1))
+            client.zadd("mine", {job: 1})
+        client.set("arq:in-progress:came", 1)
+        await followed.until_watched()
+        # when they end
+        with client.pipeline() as ending:  # as arq does it
+            ending.delete("arq:job:stood", "arq:job:came", "arq:in-progress:came")
+            ending.zrem("mine", "stood", "came")
+            ending.execute()
+        await followed.until_counted(["stood", "came"])
+        assert {(event.queue, event.task, event.outcome) for event in followed.sink.finished} == {
+            ("mine", "send", Outcome.UNKNOWN)
+        }
+        assert not followed.problems
+        # then nothing was denied but what gives due times
+        assert [problem for problem in followed.feed.problems if "due times" not in problem] == []
+    log: Any = client.acl_log()
+    assert {entry["object"] for entry in log} == {"zrangebyscore"}
+
+
+@pytest.mark.parametrize("discover", [False, True])
+async def test_the_default_queue_is_read_unasked_only_where_queues_are_searched(
+    redis_server: RedisServer, client: redis.Redis, discover: bool
+) -> None:
+    # given jobs that get due soon, in a queue that is named and in the default one
+    soon = (time.time() + 1) * 1000
+    client.zadd("mine", {"ours": soon})
+    client.zadd(QUEUE, {"theirs": soon})
+    async with watching(Arq, redis_server, time.time, "mine", discover=discover) as system:
+        (feed,) = system.feeds
+        task = asyncio.create_task(feed.follow(RecordingSink()))
+        # when both could have been seen, in one go
+        due = system._results.tally.ahead
+        await until(lambda: b"ours" in due)
+        # then
+        assert (b"theirs" in due) is discover
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    keys = {key for needed in system.permissions() for key in needed.keys}
+    assert QUEUE not in keys

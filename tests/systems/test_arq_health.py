@@ -14,7 +14,7 @@ from arq import Retry, Worker, create_pool, func
 from arq.connections import RedisSettings
 
 from exporter.systems.arq import Arq
-from exporter.systems.arq.queues.front import Front
+from exporter.systems.arq.queues.front import MAX_PAGES, PAGE, Front
 from exporter.systems.arq.queues.health import Health, Jobs, Look, Record, parse
 from exporter.systems.arq.queues.watched import Watched
 from tests.servers import RedisServer
@@ -49,6 +49,19 @@ class Written:
 def every(interval: float, count: int, first: float = START, **more: int) -> list[Written]:
     """The writes of one worker that ends a job in each interval."""
     return [Written(first + number * interval, succeeded=number, interval=interval, **more) for number in range(count)]
+
+
+def walked(running: int, first: int = 0) -> Front:
+    """A queue that has been walked over, in which so many jobs run."""
+    front = Front("q")
+    front.due = running
+    while front.wants_page:
+        ids = range(first, first + running)[: PAGE * MAX_PAGES]
+        _, _, start, stop, _ = front.page_command()
+        page = [part for number in ids[int(start) : int(stop) + 1] for part in (b"%d" % number, b"1000")]
+        front.take_page(page, START * 1000)
+        front.take_marks([b"1"] * len(page), len(front.page))
+    return front
 
 
 def watched(writes: Iterable[Written], scrapes: float = SCRAPES, until: float = 0.0) -> Health:
@@ -123,6 +136,16 @@ def test_where_the_workers_clock_is_wrong_it_is_the_time_of_the_scrape(wrong: fl
     assert health.written_at == START + 10
 
 
+@pytest.mark.parametrize("step", [0.3, 10.0, -10.0])
+def test_a_step_of_our_clock_is_no_write(step: float) -> None:
+    health, written = watched([Written(START)]), Written(START)
+    assert health.written_at == START
+    for at in (START + 30, START + 45):
+        seen = written.seen(at)
+        health.note(replace(seen, began=at + step, ended=at + step))
+    assert health.written_at == START
+
+
 # -- whose it is ------------------------------------------------------------------------------------------------
 
 
@@ -176,6 +199,44 @@ def test_the_numbers_go_with_the_record() -> None:
     assert watched(writes, until=writes[-1].at + INTERVAL + 20).reported is None
 
 
+def test_the_numbers_go_when_the_record_cannot_be_read_any_more() -> None:
+    writes, now = every(INTERVAL, 6), START - 15
+    memory = Watched(now)
+
+    def scrape(until: float, readable: bool = True) -> Record | None:
+        nonlocal now
+        while now < until:
+            now += SCRAPES
+            before = [written for written in writes if written.at <= now]
+            look = before[-1].seen(now) if before else Look(b"", -2, now, now)
+            memory.note(Front("q"), look if readable else None, now, ended=0)
+        return memory.health.reported
+
+    assert scrape(writes[2].at + 15) is not None
+    assert scrape(now + 15, readable=False) is None
+    assert memory.health.written_at == writes[2].at, "that stays known"
+    # and as nobody knows what was written meanwhile, the evidence begins anew
+    assert scrape(now + 15) is None
+    assert scrape(writes[4].at - 15) is None
+    assert scrape(writes[4].at + 15) is not None
+
+
+def test_workers_that_write_the_same_in_one_second_are_told_apart_by_the_life_of_the_record() -> None:
+    writes = every(60.0, 3)
+    health, other = watched(writes, scrapes=0.25), replace(writes[-1], at=writes[-1].at + 0.6)
+    assert health.reported is not None
+    assert other.text == writes[-1].text
+    health.note(other.seen(other.at + 0.1))
+    assert health.reported is None
+
+
+def test_writes_whose_intervals_differ_a_little_are_not_one_workers() -> None:
+    writes = every(60.0, 3)
+    other = replace(writes[2], interval=60.8)
+    assert watched(writes, scrapes=0.1).reported is not None
+    assert watched([*writes[:2], other], scrapes=0.1).reported is None
+
+
 def after_three_writes() -> Health:
     """One worker's, of which the last has 2 attempts more than the first."""
     return watched(every(60.0, 3))
@@ -185,16 +246,18 @@ def test_jobs_that_the_record_does_not_know_are_another_workers() -> None:
     third = Written(START + 120, succeeded=2, interval=60.0)
     fourth = Written(START + 180, succeeded=3, running=1, interval=60.0)
 
-    def note(left: int, lasting: int) -> Health:
+    def note(left: int = 0, lasting: int = 0, ended: int = 0) -> Health:
         health = after_three_writes()
-        health.note(third.seen(START + 150.0), Jobs(left=left, ended=left))
+        health.note(third.seen(START + 150.0), Jobs(left=left, ended=ended))
         health.note(third.seen(START + 165.0), Jobs(left=9, ended=9))  # perhaps after a write that the next look sees
         health.note(fourth.seen(START + 181), Jobs(left=9, ended=9, lasting=lasting))
         return health
 
     assert note(left=3, lasting=1).reported is not None
     assert note(left=3, lasting=2).reported is None, "two jobs ran when it told of one"
-    assert note(left=4, lasting=0).reported is None, "four had ended when it told of three"
+    assert note(ended=3).reported is not None
+    assert note(left=4).reported is None, "four had ended when it told of three"
+    assert note(ended=4).reported is None, "four had ended when it told of three"
 
 
 @pytest.mark.parametrize(("ends", "reported"), [(1, True), (2, False)])
@@ -209,6 +272,30 @@ def test_workers_that_write_at_the_same_time_are_told_apart_by_the_jobs_that_end
             watched.note(front, look, now, ended=int((now - START) / 60 * ends))
             now += 15
     assert (watched.health.reported is not None) == reported
+
+
+def test_jobs_that_run_on_beyond_those_of_the_record_are_another_workers() -> None:
+    def reported(running: int) -> Record | None:
+        """Where two jobs run all the time, and the record tells of so many."""
+        memory, now, writes = Watched(START - 15), START - 15.0, every(60.0, 5, running=running)
+        while now < writes[-1].at + 15:
+            now += 15
+            before = [written for written in writes if written.at <= now]
+            memory.note(walked(2), before[-1].seen(now), now, ended=0)
+        return memory.health.reported
+
+    assert reported(running=2) is not None
+    assert reported(running=1) is None
+
+
+def test_jobs_out_of_sight_have_not_ended() -> None:
+    memory = Watched(START)
+    memory.note(walked(PAGE * MAX_PAGES + 1), None, START, ended=0)
+    assert memory._left == 0
+    memory.note(walked(1), None, START + 15, ended=0)
+    assert memory._left == PAGE * MAX_PAGES - 1
+    memory.note(walked(PAGE * MAX_PAGES + 1, first=10), None, START + 30, ended=0)
+    assert memory._left == PAGE * MAX_PAGES - 1
 
 
 # -- real workers -----------------------------------------------------------------------------------------------

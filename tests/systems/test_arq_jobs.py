@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
 import pytest
 import redis
-from arq import ArqRedis, create_pool
+from arq import ArqRedis, Retry, Worker, create_pool, cron
 from arq.connections import RedisSettings
 
-from exporter.brokers.pulls import Command
 from exporter.model import JobState, Observation
 from exporter.systems.arq import Arq
 from exporter.systems.arq.queues.front import PAGE
 from tests.servers import RedisServer
-from tests.systems.observing import state, watching
+from tests.systems.observing import between, state, state_when, watching
 
 QUEUE = "reports:daily [eu]"
 """Of characters that are special in a pattern."""
@@ -54,7 +54,7 @@ async def enqueue(pool: ArqRedis, *tasks: str, **options: Any) -> list[str]:
 
 def start(client: redis.Redis, ids: Iterable[str]) -> None:
     """As workers do when they take jobs."""
-    client.mset({f"arq:in-progress:{job_id}": 1 for job_id in ids})
+    client.mset({f"arq:{key}:{job_id}": 1 for job_id in ids for key in ("in-progress", "retry")})
 
 
 def finish(client: redis.Redis, job_id: str) -> None:
@@ -66,17 +66,9 @@ def finish(client: redis.Redis, job_id: str) -> None:
         pipeline.execute()
 
 
-def between(arq: Arq, monkeypatch: pytest.MonkeyPatch, first: str, act: Callable[[], object]) -> None:
-    """Has `act` happen just before the commands are sent of which the first is `first`."""
-    many = arq.pulls.many
-
-    async def meddled(commands: Iterable[Command]) -> list[Any]:
-        todo = list(commands)
-        if todo and todo[0][0] == first:
-            act()
-        return await many(todo)
-
-    monkeypatch.setattr(arq.pulls, "many", meddled)
+def restrict(client: redis.Redis, denied: str) -> None:
+    """Takes a command away from everybody."""
+    client.acl_setuser("default", enabled=True, nopass=True, categories=["+@all"], commands=[denied] * bool(denied))
 
 
 def jobs(seen: Observation) -> tuple[int | None, int | None]:
@@ -176,6 +168,145 @@ async def test_tasks_in_json(redis_server: RedisServer, client: redis.Redis) -> 
         start(client, await enqueue(pool, "send", "send"))
         assert (await auto.observe()).running == (await right.observe()).running == {"send": 2}
         assert (await wrong.observe()).running == {"__unknown__": 2}
+
+
+async def test_a_task_is_that_of_the_job_that_has_the_id_now(arq: Arq, pool: ArqRedis, client: redis.Redis) -> None:
+    for task, age in ("send", 5), ("bill", 4):
+        await pool.enqueue_job(task, _job_id="only-one", _defer_by=timedelta(seconds=-age))
+        start(client, ["only-one"])
+        assert (await arq.observe()).running == {task: 1}
+        finish(client, "only-one")
+
+
+async def test_a_task_is_forgotten_when_its_job_has_ended(arq: Arq, pool: ArqRedis, client: redis.Redis) -> None:
+    # given an id that is used again with the due time of the job before
+    due = timedelta(seconds=-5)
+    for task in "send", "bill":
+        await pool.enqueue_job(task, _job_id="only-one", _defer_by=due)
+        client.zadd(QUEUE, {"only-one": 1_700_000_000_000})
+        start(client, ["only-one"])
+        assert (await arq.observe()).running == {task: 1}
+        finish(client, "only-one")
+        assert (await arq.observe()).running == {}
+
+
+# -- between the reads ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("denied", ["", "-exists"])
+@pytest.mark.parametrize("marks", [["in-progress", "retry"], ["in-progress"]])
+@pytest.mark.parametrize("before", ["MGET", "PTTL", "EXISTS"])
+async def test_a_job_that_ends_while_we_look_is_never_ready(
+    arq: Arq,
+    pool: ArqRedis,
+    client: redis.Redis,
+    monkeypatch: pytest.MonkeyPatch,
+    before: str,
+    marks: list[str],
+    denied: str,
+) -> None:
+    # given one that runs, or has just been taken, and another one
+    (ends, runs), long_ago = await enqueue(pool, "send", "send"), 1_700_000_000_000
+    client.zadd(QUEUE, {ends: long_ago})
+    client.mset({f"arq:{key}:{ends}": 1 for key in marks})
+    start(client, [runs])
+    restrict(client, denied)
+    between(arq, monkeypatch, before, lambda: finish(client, ends))
+    seen = await arq.observe()
+    assert state(seen, QUEUE).jobs[JobState.READY] == 0
+    assert state(seen, QUEUE).oldest_ready is None
+    assert len(seen.problems) == (1 if denied else 0)
+
+
+@pytest.mark.parametrize("denied", ["", "-exists"])
+async def test_a_job_that_is_to_be_tried_again_later_is_never_ready(
+    arq: Arq, pool: ArqRedis, client: redis.Redis, monkeypatch: pytest.MonkeyPatch, denied: str
+) -> None:
+    (retried,) = await enqueue(pool, "send")
+    start(client, [retried])
+    await arq.observe()
+
+    def defer() -> None:
+        client.delete(f"arq:in-progress:{retried}")
+        client.zincrby(QUEUE, 300_000, retried)
+
+    restrict(client, denied)
+    between(arq, monkeypatch, "MGET", defer)
+    seen = await arq.observe()
+    assert state(seen, QUEUE).jobs[JobState.READY] == 0
+    assert state(seen, QUEUE).oldest_ready is None
+
+
+async def test_ready_jobs_stay_so_though_there_is_a_doubt(
+    arq: Arq, pool: ArqRedis, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a job that ends while we look, one that its worker lost, and two that wait
+    ends, lost, *_ = await enqueue(pool, *["send"] * 4)
+    client.zadd(QUEUE, {lost: 1_700_000_001_000})
+    start(client, [ends, lost])
+    assert jobs(await arq.observe()) == (2, 2)
+    client.delete(f"arq:in-progress:{lost}")
+    between(arq, monkeypatch, "MGET", lambda: finish(client, ends))
+    seen = await arq.observe()
+    assert jobs(seen) == (3, 0)
+    assert state(seen, QUEUE).oldest_ready == 1_700_000_001
+
+
+# -- marks that are left behind ---------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def working(server: RedisServer, job: Any) -> AsyncIterator[None]:
+    """A worker that has this cron job, here in this process."""
+    worker = Worker(
+        (),
+        cron_jobs=[job],
+        queue_name=QUEUE,
+        redis_settings=RedisSettings(port=server.port),
+        handle_signals=False,
+        poll_delay=0.05,
+    )
+    task = asyncio.create_task(worker.async_run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await worker.close()
+
+
+async def test_a_cron_job_that_ran_does_not_make_the_next_one_of_its_id_run(
+    redis_server: RedisServer, arq: Arq
+) -> None:
+    may_end = asyncio.Event()
+
+    async def tick(ctx: object) -> None:
+        await may_end.wait()
+
+    async with working(redis_server, cron(tick, second=set(range(60)), job_id="tick", run_at_startup=True)):
+        # while it runs, it runs
+        seen = await state_when(arq, QUEUE, lambda seen: seen.jobs[JobState.RUNNING])
+        assert seen.jobs[JobState.READY] == 0
+        # and when the next is put there, which arq's own mark keeps from running for a minute, then that is ready
+        may_end.set()
+        seen = await state_when(arq, QUEUE, lambda seen: seen.jobs[JobState.READY])
+        assert seen.jobs == {JobState.READY: 1, JobState.SCHEDULED: 0, JobState.RUNNING: 0}
+
+
+async def test_a_cron_job_that_is_to_be_tried_again_later_is_scheduled(redis_server: RedisServer, arq: Arq) -> None:
+    may_end = asyncio.Event()
+
+    async def tick(ctx: object) -> None:
+        await may_end.wait()
+        raise Retry(defer=300)
+
+    async with working(redis_server, cron(tick, hour=0, minute=0, run_at_startup=True)):
+        await state_when(arq, QUEUE, lambda seen: seen.jobs[JobState.RUNNING])
+        may_end.set()
+        seen = await state_when(arq, QUEUE, lambda seen: seen.jobs[JobState.SCHEDULED])
+        assert seen.jobs[JobState.READY] == 0
+        seen = state(await arq.observe(), QUEUE)
+        assert seen.jobs == {JobState.READY: 0, JobState.SCHEDULED: 1, JobState.RUNNING: 0}
 
 
 # -- expired ----------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from exporter.systems.arq.feed.modes import FeedMode
 from exporter.systems.arq.feed.unkept import Unkept
 from exporter.systems.arq.options import ArqOptions
 from exporter.systems.arq.records.serializers import Serializer
+from exporter.systems.base import Discovery
 from tests.servers import RedisServer, StartRedis
 from tests.systems.arq_results import QUEUE, following, write
 from tests.systems.observing import START, Clock, state, watching
@@ -92,7 +93,7 @@ async def test_the_permissions_it_asks_for_suffice(start_redis: StartRedis, mode
     needed = [needed for needed in arq.permissions() if needed.feature in ("results", "due times")]
     grant(client, *needed, *pulls.permissions())
     url = server.url(3).replace("redis://", "redis://reader:x@")
-    async with following(url, mode, queues=[QUEUE, "mine"]) as followed:
+    async with following(url, mode, queues=["mine"]) as followed:
         await followed.until_connected()
         client.zadd("mine", {"job": round(time.time() * 1000) + 1500})
         await followed.until_seen_ahead("job")
@@ -164,3 +165,24 @@ async def test_a_queue_that_only_results_tell_of(
         await asyncio.gather(task, return_exceptions=True)
         await system.close()
         await pulls.close()
+
+
+async def test_a_queue_that_only_results_tell_of_is_forgotten_when_they_are_old(
+    redis_server: RedisServer, client: redis.Redis, clock: Clock
+) -> None:
+    # given a queue that the search does not find, in which a job runs
+    client.zadd("arq:idle", {"job": (START - 60) * 1000})
+    client.mset({"arq:in-progress:job": 1, "arq:retry:job": 1})
+    async with watching(Arq, redis_server, clock, discover=True) as arq:
+        progress = arq._results.tally.progress
+        progress["arq:idle"] = START
+        assert state(await arq.observe(), "arq:idle").oldest_running == START
+        # when no job of it has ended for an hour
+        clock.now = START + Discovery.MEMORY
+        assert state(await arq.observe(), "arq:idle").oldest_running == START
+        clock.now += 1
+        # then it is known no more
+        assert not (await arq.observe()).queues
+        # and what was remembered of it is forgotten
+        progress["arq:idle"] = clock.now
+        assert state(await arq.observe(), "arq:idle").oldest_running == clock.now

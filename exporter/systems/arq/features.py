@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 from exporter.model import Permissions
 from exporter.systems.arq.feed.modes import FeedMode, Scope, channels, commands
 from exporter.systems.arq.feed.unkept import Unkept
-from exporter.systems.arq.layout import ABORTS, DEFAULT_QUEUE, IN_PROGRESS, JOB, RESULT
+from exporter.systems.arq.layout import ABORTS, IN_PROGRESS, JOB, RESULT, TRIES
 from exporter.systems.arq.options import ArqOptions
 from exporter.systems.arq.queues import health
 from exporter.systems.keys import pattern
@@ -36,7 +36,7 @@ def permissions(options: ArqOptions, db: int) -> Collection[Permissions]:
     records = [queue + pattern(health.SUFFIX.decode()) for queue in queues]
     needed = [
         _need(Feature.DEPTH, "zcount", queues),
-        _need(Feature.RUNNING, "zrange mget zscore", [*queues, marks]),
+        _need(Feature.RUNNING, "zrange mget pttl zscore", [*queues, marks, _all(TRIES)]),
         _need(Feature.EXPIRED, "exists zscore", [*queues, jobs]),
         _need(Feature.ABORTS, "zcard", [ABORTS.decode()]),
         _need(Feature.BY_TASK, "getrange zscore", [*queues, jobs]),
@@ -47,12 +47,13 @@ def permissions(options: ArqOptions, db: int) -> Collection[Permissions]:
     mode, unkept = options.feed_mode, options.unkept_mode
     if mode is FeedMode.OFF:
         return needed
-    ahead = [*queues, DEFAULT_QUEUE.decode()]
-    needed.append(_need(Feature.AHEAD, "zrangebyscore", ahead))
+    needed.append(_need(Feature.AHEAD, "zrangebyscore", queues))
     needed.append(_need(Feature.RESULTS, " ".join(commands(mode)), [results], channels(mode, db)))
     if unkept is not Unkept.OFF:
-        keys = [*queues, jobs, marks, results]
-        needed.append(_need(Feature.UNKEPT, "scan getrange zscore exists info", keys, channels(mode, db, [*Scope])))
+        keys = [*queues, jobs, results]
+        needed.append(
+            _need(Feature.UNKEPT, "scan zrange getrange zscore exists info", keys, channels(mode, db, [*Scope]))
+        )
     return needed
 
 

@@ -1,7 +1,8 @@
 """ARQ's queues, observed.
 
 A queue is a sorted set: member = job id, score = due time in epoch milliseconds. A member stays while its job runs,
-so `ready` is what is due and has no `arq:in-progress:` key (arq/worker.py, `_poll_iteration` and `start_jobs`).
+so `ready` is what is due and has no `arq:in-progress:` key of its own (arq/worker.py, `_poll_iteration` and
+`start_jobs`; `queues/front.py` has the exception). Due it is by our clock.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from exporter.systems.arq.feed.modes import FeedMode
 from exporter.systems.arq.layout import ABORTS, DEFAULT_QUEUE
 from exporter.systems.arq.options import ArqOptions
 from exporter.systems.arq.queues import health
-from exporter.systems.arq.queues.front import Front
+from exporter.systems.arq.queues.front import Front, Run
 from exporter.systems.arq.queues.health import Look
 from exporter.systems.arq.queues.running import RunningTasks
 from exporter.systems.arq.queues.search import search
-from exporter.systems.arq.queues.walk import count_expired, recall, walk
+from exporter.systems.arq.queues.walk import recall, verify, walk
 from exporter.systems.arq.queues.watched import Watched
 from exporter.systems.base import Discovery, RedisSystem
 from exporter.systems.keys import Problems
@@ -80,8 +81,8 @@ class Arq(RedisSystem):
         fronts = [Front(queue) for queue in queues]
         aborts, looks = await self._read(fronts, now, problems)
         await walk(self.pulls, fronts, now, problems)
-        await recall(self.pulls, fronts, self._ran, problems)
-        await count_expired(self.pulls, fronts, problems)
+        await recall(self.pulls, fronts, self._ran, now, problems)
+        await verify(self.pulls, fronts, self._ran, now, problems)
         running = await self._tasks.count([front for front in fronts if front.is_queue], problems)
         states = [self._state(front, look, now) for front, look in zip(fronts, looks, strict=True) if front.is_queue]
         self._watched = {queue: watched for queue, watched in self._watched.items() if queue in queues}
@@ -113,7 +114,7 @@ class Arq(RedisSystem):
             return None, looks  # or no ARQ is there
         return int(replies[0]), looks
 
-    def _ran(self, queue: str) -> Collection[bytes]:
+    def _ran(self, queue: str) -> Collection[Run]:
         """The jobs that ran at the last look."""
         return self._watched[queue].running_since if queue in self._watched else ()
 
@@ -156,8 +157,8 @@ class Arq(RedisSystem):
         return queues.keys()
 
     async def _queues_ahead(self) -> Collection[str]:
-        """Where jobs may get due soon. The default queue always: the search may come after its first job."""
-        return {DEFAULT_QUEUE.decode(), *await self._discovery.queues()}
+        """Where jobs may get due soon. Of those searched for the default queue always: the search may come late."""
+        return {*([DEFAULT_QUEUE.decode()] if self.options.discover else []), *await self._discovery.queues()}
 
 
 def _read_of(front: Front, now: float) -> tuple[Command, ...]:

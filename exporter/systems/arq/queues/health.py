@@ -140,8 +140,13 @@ class Health:
         elif last is None:
             self._begin(record, (0.0, math.inf))
         elif self._record is None or _written_between(last, look):
-            self.written_at = _moment(record, last, look)
+            if look.text != last.text:  # it tells the second: every write changes it, and no step of our clock does
+                self.written_at = _moment(record, last, look)
             self._weigh(record, last, look, before)
+
+    def lose(self) -> None:
+        """The key cannot be read any more."""
+        self._last, self._record, self._writes = None, None, 0
 
     def _weigh(self, record: Record, last: Look, look: Look, before: Jobs) -> None:
         """Whether this write goes with those before: else the evidence begins anew. `before` is what was known of jobs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from exporter.systems.arq.queues.front import Front
+from exporter.systems.arq.queues.front import Front, Run
 from exporter.systems.arq.queues.health import Health, Jobs, Look
 from exporter.systems.head import Head
 
@@ -14,11 +14,11 @@ class Watched:
 
     def __init__(self, now: float) -> None:
         self._head = Head()
-        self._first: bytes | None = None
+        self._first: Run | None = None
         self._looked = now
         self._left = 0
         self.last_progress = now
-        self.running_since: dict[bytes, float] = {}
+        self.running_since: dict[Run, float] = {}
         self.health = Health()
 
     @property
@@ -31,21 +31,23 @@ class Watched:
         `ended` counts the jobs of the queue whose end the feed saw."""
         ran = self.running_since
         if not front.failed:
-            self.running_since = {job_id: ran.get(job_id, now) for job_id in front.running}
+            self.running_since = {run: ran.get(run, now) for run in front.running.items()}
             self._note_progress(front, now)
             self._left += len(ran.keys() - self.running_since.keys()) if front.complete else 0
-        if look is not None:
+        if look is None:
+            self.health.lose()
+        else:
             lasting = sum(since < self._looked for since in self.running_since.values())
             self.health.note(look, Jobs(self._left, ended, lasting))
         self._looked = now
 
     def _note_progress(self, front: Front, now: float) -> None:
-        if front.ready_jobs is None or front.due is None:
+        ready = front.ready_jobs
+        if ready is None:
             return
         # The job watched is the first one until it leaves: a lost worker's jobs come back in front of it, and an
         # aborted one does, which is no progress.
-        if self._first not in front.ready:
-            self._first = next(iter(front.ready), None)
-        ready = front.due - len(front.running)
-        if self._head.note(self._first, ready, now) or ready <= 0:
+        if self._first is None or self._first not in front.ready.items():
+            self._first = next(iter(front.ready.items()), None)
+        if self._head.note(self._first, ready, now) or ready == 0:
             self.last_progress = now
