@@ -183,7 +183,7 @@ async def test_a_backlog_is_read_from_its_front_as_it_shrinks(
     monkeypatch.setattr(unkept, "LIMIT", 300)
     monkeypatch.setattr(unkept, "FRONT", 100)
     monkeypatch.setattr(looks, "FRONT_PAGE", 60)
-    monkeypatch.setattr(looks, "_OVERLAP", 45)
+    monkeypatch.setattr(looks, "OVERLAP", 20)
     jobs = names("job", 2000)
     for place, job_id in enumerate(jobs):
         by_hand(client, job_id, "send", score=place)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from itertools import islice
 from typing import Final
 
@@ -27,7 +27,7 @@ QUEUES_AT_ONCE: Final = 8
 MOST_QUEUES: Final = 248
 """Queues in which it is looked for beyond those; a job of another one is counted without its queue."""
 FRONT_PAGE: Final = 1000
-_OVERLAP: Final = 200  # jobs that may end between two pages: those behind them move up
+OVERLAP: Final = 200
 
 
 class Looks:
@@ -97,17 +97,11 @@ class Looks:
         """
         more = False
         for queue in [*self._queues()][:MOST_QUEUES]:
-            for start in range(0, most, FRONT_PAGE - _OVERLAP):
-                (ids,) = await pulls.many([("ZRANGE", key_bytes(queue), start, start + FRONT_PAGE - 1)])
-                if not isinstance(ids, list):
-                    break
+            async for ids in _front(pulls, queue, most):
                 new = [job_id for job_id in ids if job_id not in self._jobs and job_id.startswith(prefix)]
                 for page in pages((job_id for job_id in new if len(job_id) <= LONGEST_ID), PAGE):
                     await self._look(line, dict.fromkeys(page, Told(starts=True)), sink)
-                if len(ids) < FRONT_PAGE:
-                    break
-            else:
-                more = True
+            more = more or len(ids) == FRONT_PAGE
         return more
 
     def _want(self, job_id: bytes, told: Told) -> None:
@@ -179,6 +173,21 @@ class Looks:
         if glance.queue is not None and glance.job_id not in self._jobs:
             self._recent.pop(glance.queue, None)
             self._recent[glance.queue] = None
+
+
+async def _front(pulls: Pulls, queue: str, most: int) -> AsyncIterator[list[bytes]]:
+    """The first jobs of a queue by pages, of which each overlaps the one before: those behind jobs that end move up.
+    The last page, empty perhaps, is short where the queue ends before `most`."""
+    before: set[bytes] = set()
+    start = 0
+    while start < most:
+        (reply,) = await pulls.many([("ZRANGE", key_bytes(queue), start, start + FRONT_PAGE - 1)])
+        ids = reply if isinstance(reply, list) else []
+        yield ids
+        if len(ids) < FRONT_PAGE:
+            return
+        start = max(0, start - FRONT_PAGE) if before and before.isdisjoint(ids) else start + FRONT_PAGE - OVERLAP
+        before = set(ids)
 
 
 def record(events: Collection[JobEvent], sink: Sink) -> None:
