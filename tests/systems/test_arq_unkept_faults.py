@@ -109,6 +109,7 @@ async def test_a_flush_that_is_not_told(
         await until_watched(followed)
         write(client, *names("kept", 50))
         by_hand(client, "lost", "send")
+        await followed.until_counted(names("kept", 50))
         await followed.until(lambda: followed.feed.tally.kept.of(QUEUE) == {"completed": 50, "failed": 0})
         client.flushdb()
         await followed.until(lambda: followed.feed.tally.kept.of(QUEUE) == {"completed": 0, "failed": 0})
