@@ -6,13 +6,19 @@ import pytest
 import redis
 
 from exporter.systems.arq.feed import ahead, feed
-from tests.servers import RedisServer
+from tests.servers import RedisServer, StartRedis
 from tests.systems.observing import Clock
 
 
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
+
+
+@pytest.fixture
+def server(start_redis: StartRedis) -> RedisServer:
+    """A Redis that allows every mode of ARQ's feed."""
+    return start_redis(notify_keyspace_events="KA")
 
 
 @pytest.fixture

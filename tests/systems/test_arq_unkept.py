@@ -26,12 +26,6 @@ LAPSE_MS = 86_400_000
 
 
 @pytest.fixture
-def server(start_redis: StartRedis) -> RedisServer:
-    """A Redis that allows every mode."""
-    return start_redis(notify_keyspace_events="KA")
-
-
-@pytest.fixture
 def client(server: RedisServer) -> redis.Redis:
     return server.client()
 

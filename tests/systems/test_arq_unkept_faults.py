@@ -23,12 +23,6 @@ SEND, CHARGE = (QUEUE, "send", Outcome.UNKNOWN), (QUEUE, "charge", Outcome.UNKNO
 
 
 @pytest.fixture
-def server(start_redis: StartRedis) -> RedisServer:
-    """A Redis that allows every mode."""
-    return start_redis(notify_keyspace_events="KA")
-
-
-@pytest.fixture
 def client(server: RedisServer) -> redis.Redis:
     return server.client()
 
