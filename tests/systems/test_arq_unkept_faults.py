@@ -62,6 +62,7 @@ async def test_a_flush_ends_no_job(server: RedisServer, client: redis.Redis, ref
         if refill:
             by_hand(client, "next", "send")
         await until_ends(followed, Counter([SEND]))
+        await followed.until(lambda: len(followed.feed._unkept._jobs) == refill)
         by_hand(client, "later", "send")
         await followed.until_watched()
         end(client, "later")
@@ -93,6 +94,54 @@ async def test_a_server_that_comes_back_empty_ended_no_job(server: RedisServer, 
         await followed.until_connected(2)
         await until_ends(followed, Counter())
         assert followed.sink.lost_events == 100
+
+
+async def test_a_flush_while_nobody_looked_ends_no_job(server: RedisServer, client: redis.Redis) -> None:
+    async with following(server.url(), unkept="on") as followed:
+        await until_watched(followed)
+        by_hand(client, "lost", "send")
+        await followed.until(lambda: followed.sink.known)
+        await followed.stop()
+        client.flushdb()
+        await followed.restart()
+        await until_ends(followed, Counter())
+
+
+async def test_more_is_told_than_there_is_room_for(
+    server: RedisServer, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.set("other", 1)
+    jobs = names("job", 100)
+    for job_id in jobs:
+        by_hand(client, job_id, "send")
+    async with following(server.url(), unkept="on") as followed:
+        await until_watched(followed)
+        await followed.until(lambda: len(followed.feed._unkept._jobs) == 100)
+        monkeypatch.setattr(looks, "PENDING", 5)
+        with client.pipeline() as pipe:
+            pipe.delete(*(f"arq:job:{job_id}" for job_id in jobs))
+            pipe.zrem(QUEUE, *jobs)
+            pipe.execute()
+        await until_ends(followed, Counter({SEND: 100}))
+
+
+async def test_what_is_needed_is_read_as_soon_as_it_is(
+    server: RedisServer, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unkept, "TRIAL", 60)
+    monkeypatch.setattr(unkept, "FRONT", 10)
+    monkeypatch.setattr(looks, "FRONT_PAGE", 10)
+    monkeypatch.setattr(looks, "OVERLAP", 1)
+    for place, job_id in enumerate(names("job", 50)):
+        by_hand(client, job_id, "send", score=place)
+    async with following(server.url(), unkept="auto") as followed:
+        await until_watched(followed)
+        known = followed.feed._unkept._jobs
+        assert len(known) < 30
+        end(client, "job0")
+        await followed.until(lambda: len(known) == 49)
+        assert b"job0" not in followed.feed.tally.ahead
+        assert QUEUE in followed.feed.tally.progress
 
 
 async def test_a_flush_that_is_not_told(
@@ -153,6 +202,7 @@ async def test_every_life_of_an_id_counts(server: RedisServer, client: redis.Red
 async def test_a_kept_result_of_a_watched_job_counts_once_though_it_expires(
     server: RedisServer, client: redis.Redis
 ) -> None:
+    client.set("other", 1)
     by_hand(client, "job", "send")
     async with following(server.url(), unkept="auto") as followed:
         await followed.until(lambda: followed.sink.known)
@@ -247,8 +297,9 @@ async def test_notifications_that_become_fewer(server: RedisServer, client: redi
         await followed.until(lambda: any("tells of no jobs" in problem for problem in followed.feed.problems))
 
 
-async def test_evictions_are_told_of_only_by_their_own_notifications(start_redis: StartRedis) -> None:
-    server = start_redis(notify_keyspace_events="K$gx")
+@pytest.mark.parametrize("notified", ["K$gx", "K$ge", "K$xe"])
+async def test_keys_go_in_ways_of_which_each_has_its_own_notifications(start_redis: StartRedis, notified: str) -> None:
+    server = start_redis(notify_keyspace_events=notified)
     async with following(server.url(), "keyspace", unkept="on") as followed:
         await followed.until(lambda: followed.feed.seeded)
         await followed.until(lambda: followed.feed.problems)

@@ -74,10 +74,11 @@ class Looks:
             await self._arrived.wait()
             await asyncio.sleep(COALESCE)
             while self._pending:
-                page = dict(islice(self._pending.items(), PAGE))
-                for job_id in page:
-                    del self._pending[job_id]
-                await self._look(line, page, sink)
+                async with self._looking:
+                    page = dict(islice(self._pending.items(), PAGE))
+                    for job_id in page:
+                        del self._pending[job_id]
+                    await self._look_now(line, page, sink)
             self._arrived.clear()
 
     async def look_again(self, line: Line, sink: Sink, *, lost: bool) -> int:
@@ -111,26 +112,27 @@ class Looks:
     async def _look(self, line: Line, jobs: dict[bytes, Told], sink: Sink, *, lost: bool = False) -> int:
         """Looks at jobs, and draws the conclusions. See `look_again`."""
         async with self._looking:  # what was seen first is to be judged first
-            try:
-                glances = await look(line.data, [self._question(job_id) for job_id in jobs])
-                await self._look_further(line, glances)
-                await self._complete(line, glances, jobs)
-            except BaseException:  # cut off: it is all to be looked at again
-                for job_id, told in jobs.items():
-                    self._pending[job_id] = told.and_then(self._pending.get(job_id, NOTHING))
-                self._arrived.set()
-                raise
-            vanished = [
-                glance.job_id
-                for glance in glances
-                if lost and glance.ended and glance.job_id in self._jobs and not jobs[glance.job_id].definitions
-            ]
-            for job_id in vanished:
-                self._jobs.drop(job_id)
-            for glance in glances:
-                self._note_queue(glance)
-            events = [event for glance in glances for event in self._jobs.judge(glance, jobs[glance.job_id])]
-        record(events, sink)
+            return await self._look_now(line, jobs, sink, lost=lost)
+
+    async def _look_now(self, line: Line, jobs: dict[bytes, Told], sink: Sink, *, lost: bool = False) -> int:
+        try:
+            glances = await look(line.data, [self._question(job_id) for job_id in jobs])
+            await self._look_further(line, glances)
+            await self._complete(line, glances, jobs)
+        except BaseException:  # cut off: it is all to be looked at again
+            for job_id, told in jobs.items():
+                self._want(job_id, told)
+            raise
+        vanished = [
+            glance.job_id
+            for glance in glances
+            if lost and glance.ended and glance.job_id in self._jobs and not jobs[glance.job_id].definitions
+        ]
+        for job_id in vanished:
+            self._jobs.drop(job_id)
+        for glance in glances:
+            self._note_queue(glance)
+        record([event for glance in glances for event in self._jobs.judge(glance, jobs[glance.job_id])], sink)
         return len(vanished)
 
     def _question(self, job_id: bytes) -> Question:
@@ -151,11 +153,14 @@ class Looks:
 
     async def _complete(self, line: Line, glances: Iterable[Glance], jobs: dict[bytes, Told]) -> None:
         """Waits for what must be on its way, as jobs are gone, and takes it into account."""
-        doubtful = [glance.job_id for glance in glances if self._jobs.doubtful(glance, jobs[glance.job_id])]
+        doubtful = [glance for glance in glances if self._jobs.doubtful(glance, jobs[glance.job_id])]
         if doubtful:
             await line.barrier()
-            for job_id in doubtful:
-                jobs[job_id] = jobs[job_id].and_then(self._pending.pop(job_id, NOTHING))
+        for glance in doubtful:
+            job_id = glance.job_id
+            jobs[job_id] = jobs[job_id].and_then(self._pending.pop(job_id, NOTHING))
+            if self._jobs.doubtful(glance, jobs[job_id]):  # its id may be in use again by now
+                self._want(job_id, NOTHING)
 
     def _likely_queues(self) -> Iterable[str]:
         names = dict.fromkeys([*reversed(self._recent), *self._queues()])
@@ -184,9 +189,12 @@ async def _front(pulls: Pulls, queue: str, most: int) -> AsyncIterator[list[byte
         (reply,) = await pulls.many([("ZRANGE", key_bytes(queue), start, start + FRONT_PAGE - 1)])
         ids = reply if isinstance(reply, list) else []
         yield ids
-        if len(ids) < FRONT_PAGE:
+        if start and before.isdisjoint(ids):  # more ended than pages overlap
+            start = max(0, start - FRONT_PAGE)
+        elif len(ids) < FRONT_PAGE:
             return
-        start = max(0, start - FRONT_PAGE) if before and before.isdisjoint(ids) else start + FRONT_PAGE - OVERLAP
+        else:
+            start += FRONT_PAGE - OVERLAP
         before = set(ids)
 
 
