@@ -140,8 +140,12 @@ async def test_what_is_needed_is_read_as_soon_as_it_is(
         assert len(known) < 30
         end(client, "job0")
         await followed.until(lambda: len(known) == 49)
-        assert b"job0" not in followed.feed.tally.ahead
         assert QUEUE in followed.feed.tally.progress
+        by_hand(client, "due", "send", score=int(time.time() * 1000))
+        await followed.until_seen_ahead("due")
+        end(client, "due")
+        await followed.until_counted(["due"])
+        assert b"due" not in followed.feed.tally.ahead
 
 
 async def test_a_flush_that_is_not_told(
