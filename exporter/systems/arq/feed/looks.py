@@ -60,13 +60,10 @@ class Looks:
         for job_id in self._jobs.without_queue():
             self._want(job_id, NOTHING)
 
-    def forget(self, *, but: bytes | None = None) -> None:
+    def forget(self, *, but: bytes) -> None:
         """Forgets all jobs, but for those whose ids begin so."""
         self._jobs.forget(but=but)
-        kept = (
-            () if but is None else ((job_id, told) for job_id, told in self._pending.items() if job_id.startswith(but))
-        )
-        self._pending = dict(kept)
+        self._pending = {job_id: told for job_id, told in self._pending.items() if job_id.startswith(but)}
 
     async def read_pushed(self, line: Line, sink: Sink) -> None:
         """For ever, and soon: the definition of a short job is gone in a few milliseconds."""

@@ -95,10 +95,9 @@ class Unended:
         """The jobs of which it is not known whose members they are."""
         return [job_id for job_id, job in self._jobs.items() if job.queue is None]
 
-    def forget(self, *, but: bytes | None = None) -> None:
+    def forget(self, *, but: bytes) -> None:
         """Forgets all jobs, but for those whose ids begin so."""
-        kept = () if but is None else ((job_id, job) for job_id, job in self._jobs.items() if job_id.startswith(but))
-        self._jobs = OrderedDict(kept)
+        self._jobs = OrderedDict((job_id, job) for job_id, job in self._jobs.items() if job_id.startswith(but))
         self._unseen.clear()
 
     def drop(self, job_id: bytes) -> None:

@@ -137,9 +137,9 @@ class UnkeptJobs:
 
     async def _stay_deaf(self, line: Line) -> None:
         """The server tells of results at most. That is a problem as soon as a job ends without one."""
-        if self._wanted is not Unkept.OFF and not self._needed:
-            await self._look_for_need(line)
         if self._wanted is not Unkept.OFF:
+            if not self._needed:
+                await self._look_for_need(line)
             self._denied = f"jobs that keep no result are not counted: the server tells of no jobs (mode {line.mode})"
         await asyncio.Event().wait()
 
@@ -174,11 +174,10 @@ class UnkeptJobs:
     async def _look_ahead(self, line: Line, sink: Sink) -> None:
         queues = max(1, len(self._queues()))
         most = max(FRONT, LIMIT // 2 // queues) if self._needed else FRONT
+        prefix = CRON if line.scope is Scope.CRON else b""
         self._ends = 0
         try:
-            more = await self._looks.look_ahead(
-                line, sink, self._pulls, most, CRON if line.scope is Scope.CRON else b""
-            )
+            more = await self._looks.look_ahead(line, sink, self._pulls, most, prefix)
         except ReplyTooLarge as error:
             self._unread = f"jobs that wait are not read: {error}"
             return
