@@ -131,7 +131,10 @@ class Started(msgspec.Struct, frozen=True, gc=False):
 
 
 class Retried(msgspec.Struct, frozen=True, gc=False):
-    """An attempt ended in a retry. `run` is how long it ran, in seconds."""
+    """An attempt ended in a retry. `run` is how long it ran, in seconds; `wait` is as that of `Started`.
+
+    `retried` is 0 where the job's end, which was told before, counted the retry already.
+    """
 
     queue: str
     task: str
@@ -140,6 +143,8 @@ class Retried(msgspec.Struct, frozen=True, gc=False):
     run: float | None = None
     exception: str | None = None
     attempt: int = 1
+    wait: float | None = None
+    retried: int = 1
 
 
 class Finished(msgspec.Struct, frozen=True, gc=False):

@@ -140,8 +140,10 @@ class Record:
             self.wait.observe(event.wait, event.job_id, event.at)
 
     def retry(self, event: Retried) -> None:
-        self.retried += 1
+        self.retried += event.retried
         self.failed_run += event.run or 0.0
+        if event.wait is not None:
+            self.wait.observe(event.wait, event.job_id, event.at)
 
     def finish(self, event: Finished) -> None:
         outcome, job_id, at = event.outcome, event.job_id, event.at

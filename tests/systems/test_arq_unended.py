@@ -41,8 +41,8 @@ class Story:
     """Jobs, and what was told of their ends."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[bytes, str | None]] = []
-        self.jobs = Unended(Serializer.AUTO, lambda job_id, queue, at: self.told.append((job_id, queue)), lambda: 7.0)
+        self.told: list[bytes] = []
+        self.jobs = Unended(Serializer.AUTO, self.told.append, lambda: 7.0)
 
     def see(self, glance: Glance, definitions: int = 0) -> list[str]:
         """The tasks of what ended by this."""
@@ -58,7 +58,7 @@ def test_a_job_is_told_of_when_it_is_learned_and_when_it_ends() -> None:
     story = Story()
     assert [*story.jobs.judge(there(), Told(1))] == [Known(QUEUE, "send")]
     assert [*story.jobs.judge(gone(), Told(1))] == [Finished(QUEUE, "send", "job", 7.0, Outcome.UNKNOWN)]
-    assert story.told == [(JOB, QUEUE)]
+    assert story.told == [JOB]
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ class Server:
         self.late: list[bytes] = []
         """Keys of which it is told no sooner than at a barrier."""
         self.story = Story()
-        self.looks = Looks(self.story.jobs, lambda: [QUEUE])
+        self.looks = Looks(self.story.jobs, lambda: [QUEUE], lambda event, sink: sink.record([event]))
         self.sink = RecordingSink()
         self.data = self
         self.go = asyncio.Event()

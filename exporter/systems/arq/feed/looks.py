@@ -33,10 +33,13 @@ OVERLAP: Final = 200
 class Looks:
     """What is told of jobs, and looked at then. Outlives connections."""
 
-    def __init__(self, jobs: Unended, queues: Callable[[], Collection[str]]) -> None:
-        """`queues` gives those known by now."""
+    def __init__(
+        self, jobs: Unended, queues: Callable[[], Collection[str]], vanished: Callable[[Finished, Sink], None]
+    ) -> None:
+        """`queues` gives those known by now; `vanished` counts an end without a result."""
         self._jobs = jobs
         self._queues = queues
+        self._vanished = vanished
         self._recent: dict[str, None] = {}  # queues, that of the last new job at the end
         self._pending: dict[bytes, Told] = {}
         self._arrived = asyncio.Event()
@@ -102,6 +105,15 @@ class Looks:
             more = more or len(ids) == FRONT_PAGE
         return more
 
+    def tell(self, events: Iterable[JobEvent], sink: Sink) -> None:
+        """Hands on what was seen."""
+        for event in events:
+            if isinstance(event, Finished):
+                sink.received("job", 1)
+                self._vanished(event, sink)
+            else:
+                sink.record([event])
+
     def _want(self, job_id: bytes, told: Told) -> None:
         self._pending[job_id] = self._pending.get(job_id, NOTHING).and_then(told)
         self._arrived.set()
@@ -129,7 +141,7 @@ class Looks:
             self._jobs.drop(job_id)
         for glance in glances:
             self._note_queue(glance)
-        record([event for glance in glances for event in self._jobs.judge(glance, jobs[glance.job_id])], sink)
+        self.tell((event for glance in glances for event in self._jobs.judge(glance, jobs[glance.job_id])), sink)
         return len(vanished)
 
     def _question(self, job_id: bytes) -> Question:
@@ -193,10 +205,3 @@ async def _front(pulls: Pulls, queue: str, most: int) -> AsyncIterator[list[byte
         else:
             start += FRONT_PAGE - OVERLAP
         before = set(ids)
-
-
-def record(events: Collection[JobEvent], sink: Sink) -> None:
-    """Hands on what was seen."""
-    if events:
-        sink.received("job", sum(isinstance(event, Finished) for event in events))
-        sink.record(events)

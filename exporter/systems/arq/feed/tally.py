@@ -9,6 +9,7 @@ from typing import Final
 
 from exporter.model import Finished, Known, Outcome, Sink, Unreadable
 from exporter.safe.text import UNKNOWN
+from exporter.systems.arq.ends import Ends
 from exporter.systems.arq.feed.ahead import Ahead
 from exporter.systems.arq.feed.kept import KeptResults
 from exporter.systems.arq.feed.memory import MARGIN, Memory
@@ -47,6 +48,7 @@ class Tally:
         self.memory = Memory()
         self.ahead = Ahead()
         self.kept = KeptResults()
+        self.ends = Ends(self.note_progress, lambda: self.memory.reach, clock)
         self.progress: OrderedDict[str, float] = OrderedDict()
         """When a job of a queue ended last, by queue."""
         self.ended: Counter[str] = Counter()
@@ -129,9 +131,7 @@ class Tally:
         if isinstance(found, Unreadable):
             sink.undecodable(found, 1)
             return
-        sink.record([self._event(value, found, now)])
-        if found.queue is not None:
-            self.note_progress(found.queue, min(found.finished or now, now))
+        self.ends.found(self._event(value, found, now), sink, found.started, found.finished)
 
     def _event(self, value: Value, result: Result, now: float) -> Finished:
         job_id = value.key[len(RESULT) :]

@@ -56,10 +56,8 @@ class Job(msgspec.Struct, gc=False):
 class Unended:
     """Takes in what is seen of jobs, in the order in which it was so, and gives what follows."""
 
-    def __init__(
-        self, serializer: Serializer, ended: Callable[[bytes, str | None, float], None], clock: Callable[[], float]
-    ) -> None:
-        """`ended` is told of each end: job, queue, and when."""
+    def __init__(self, serializer: Serializer, ended: Callable[[bytes], None], clock: Callable[[], float]) -> None:
+        """`ended` is told of each end: which job."""
         self._serializer = serializer
         self._tell = ended
         self._clock = clock
@@ -178,7 +176,7 @@ class Unended:
 
     def _end_of(self, job_id: bytes, job: Job) -> Finished:
         now = self._clock()
-        self._tell(job_id, job.queue, now)
+        self._tell(job_id)
         text = key_text(job_id)
         cron = _CRON_ID.fullmatch(text)
         task = job.task or (cron[1] if cron else UNKNOWN)

@@ -20,7 +20,7 @@ from exporter.brokers.pulls import Pulls, ReplyTooLarge
 from exporter.model import Sink
 from exporter.systems.arq.feed.beside import first_of
 from exporter.systems.arq.feed.glances import Denied, Question, look, look_at_server
-from exporter.systems.arq.feed.looks import QUEUES_AT_ONCE, Looks, record
+from exporter.systems.arq.feed.looks import QUEUES_AT_ONCE, Looks
 from exporter.systems.arq.feed.modes import FeedMode, Line, Scope
 from exporter.systems.arq.feed.reading import pages
 from exporter.systems.arq.feed.tally import Tally
@@ -72,7 +72,7 @@ class UnkeptJobs:
         self._needed = wanted is Unkept.ON
         self._tried = False
         self._jobs = Unended(serializer, self._ended, clock)
-        self._looks = Looks(self._jobs, queues)
+        self._looks = Looks(self._jobs, queues, tally.ends.vanished)
         self._search_wanted = asyncio.Event()
         self._again = False  # look at all that is known, too
         self._missed = False  # ends may not have been told
@@ -184,15 +184,13 @@ class UnkeptJobs:
         self._unread = None
         self._enough = most // 2 if more else 0
 
-    def _ended(self, job_id: bytes, queue: str | None, at: float) -> None:
+    def _ended(self, job_id: bytes) -> None:
         if not job_id.startswith(CRON):
             self._need()
         self._ends += 1
         if self._enough and self._ends >= self._enough:
             self._search_wanted.set()
         self._tally.ahead.take(job_id)
-        if queue is not None:
-            self._tally.note_progress(queue, at)
 
     # -- beside it ----------------------------------------------------------------------------------------------
 
@@ -204,7 +202,7 @@ class UnkeptJobs:
             unseen = self._jobs.settle()
             ours = line.mode is FeedMode.KEYSPACE
             if unseen and (ours or not (await look_at_server(line.data, self._pulls.address.db)).others):
-                record([self._jobs.unseen_end_of(job_id) for job_id in unseen.elements()], sink)
+                self._looks.tell(map(self._jobs.unseen_end_of, unseen.elements()), sink)
 
     async def _look_for_need(self, line: Line) -> None:
         """Returns once a job was seen to end without a result, other than those that are watched. Jobs are seen when
