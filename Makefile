@@ -90,19 +90,19 @@ requirements: .venv-uv/.made ## resolve requirements/*.txt anew (UPGRADE=1: to t
 
 .PHONY: clean
 clean: ## remove environments, caches and build results
-	@rm -rf .venv .venv-* .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build
+	@rm -rf .venv .venv-* .pytest_cache .mypy_cache .ruff_cache hooks/.ruff_cache .hypothesis dist build
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.venv/.made: pyproject.toml requirements/stack-arq.txt requirements/build.txt
+.venv/.made: pyproject.toml hooks/pyproject.toml requirements/stack-arq.txt requirements/build.txt
 	@scripts/make-venv .venv requirements/stack-arq.txt
 
-.venv-test/.made: pyproject.toml requirements/dev.txt requirements/build.txt
+.venv-test/.made: pyproject.toml hooks/pyproject.toml requirements/dev.txt requirements/build.txt
 	@scripts/make-venv .venv-test requirements/dev.txt
 
-.venv-celery57/.made: pyproject.toml requirements/stack-celery57.txt requirements/build.txt
+.venv-celery57/.made: pyproject.toml hooks/pyproject.toml requirements/stack-celery57.txt requirements/build.txt
 	@scripts/make-venv .venv-celery57 requirements/stack-celery57.txt
 
-.venv-3.%/.made: pyproject.toml requirements/dev.txt requirements/build.txt
+.venv-3.%/.made: pyproject.toml hooks/pyproject.toml requirements/dev.txt requirements/build.txt
 	@scripts/make-venv .venv-3.$* requirements/dev.txt 3.$*
 
 .venv-arq%/.made: requirements/stack-arq%.txt

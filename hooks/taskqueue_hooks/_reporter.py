@@ -1,0 +1,185 @@
+"""What one worker tells: its running attempts, the ends that are still to be written, and the task that writes."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import secrets
+import socket
+import time
+from collections import deque
+from contextlib import suppress
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Iterator
+
+from . import _records
+from ._connection import Connection
+from ._guard import complain
+from ._waiting import Signal, background
+from ._worker import slots_of
+
+if TYPE_CHECKING:
+    from ._jobs import Attempt
+    from ._options import Options
+
+GATHER = 0.2
+"""How long ends are gathered for one write."""
+BATCH = 100
+"""Ends in one MULTI at most: to encode them holds up the worker's loop (about 3 ms)."""
+GOODBYE = 1.0
+"""How long a worker's end may wait for the last write."""
+
+
+class Reporter:
+    """One per worker, in the worker's loop. Jobs call `ended()` and change `running`; all else is the task's."""
+
+    def __init__(self, worker: Any, options: Options) -> None:
+        self.worker = worker
+        self.running: dict[Attempt, None] = {}
+        self._options = options
+        self._name = (options.name or f"{socket.gethostname()}:{os.getpid()}")[: _records.NAME_LENGTH]
+        self._id = f"{self._name}:{secrets.token_hex(4)}"
+        self._started = time.time()
+        self._ends: deque[_records.End] = deque(maxlen=options.buffer)
+        self._unconfirmed: list[_records.End] = []
+        self._numbers = itertools.count(1)
+        self._made = 0
+        self._dropped = 0
+        self._cleaned = float("-inf")
+        self._connection = Connection(worker.pool)
+        self._news = Signal()
+        self._closing = Signal()
+        self._task: asyncio.Task[None] | None = None
+
+    # -- what jobs do -------------------------------------------------------------------------------------------
+
+    def ended(self, attempt: Attempt, outcome: str, exception: str, kept: bool) -> None:
+        """An attempt ended now. If the buffer is full, its oldest record is lost, and counted."""
+        self._made = next(self._numbers)
+        self._dropped += len(self._ends) == self._options.buffer
+        job, times = (attempt.job, attempt.task), (attempt.due, attempt.start, time.time())
+        self._ends.append(_records.End(self._made, *job, outcome, exception, attempt.attempt, *times, kept))
+        self._news.set()
+
+    # -- its life -----------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Report from now on, in the background."""
+        self._task = background(self._report())
+
+    @property
+    def reports(self) -> bool:
+        """Whether it reports, in the loop that runs now."""
+        task = self._task
+        return task is not None and not task.done() and task.get_loop() is asyncio.get_running_loop()
+
+    async def stop(self) -> None:
+        """Write what is left and say goodbye, if Redis answers within a second."""
+        task, self._task = self._task, None
+        self._closing.set()
+        self._news.set()
+        try:
+            if task is not None:
+                await end(task)
+        finally:
+            await self._connection.drop()
+
+    # -- the task that writes -----------------------------------------------------------------------------------
+
+    async def _report(self) -> None:
+        """Write at each beat and soon after an end; after a failure at the next beat.
+
+        There is no other writer: no late write can bring back what the goodbye took away.
+        """
+        while not self._closing.is_set:
+            if await self._written():
+                await self._news.wait(self._options.beat)
+                if self._news.is_set:
+                    await self._closing.wait(GATHER)
+            else:
+                await self._closing.wait(self._options.beat)
+        await self._say_goodbye()
+
+    async def _written(self) -> bool:
+        """Write once, and on while there is enough for another write; False if Redis did not take all."""
+        try:
+            await self._write()
+            while len(self._ends) >= BATCH:
+                await self._write()
+        except Exception as error:
+            await self._connection.drop()
+            with suppress(Exception):
+                complain(self._write, error)
+            return False
+        return True
+
+    async def _write(self) -> None:
+        """Write the worker and the next ends: those of a write of which nobody knows whether it was carried out first,
+        under the same numbers."""
+        self._unconfirmed = self._unconfirmed or self._next_ends()
+        if not self._ends and not self._closing.is_set:
+            self._news.clear()
+        await self._connection.execute(self._commands())
+        self._unconfirmed = []
+
+    def _next_ends(self) -> list[_records.End]:
+        return [self._ends.popleft() for _ in range(min(BATCH, len(self._ends)))]
+
+    async def _say_goodbye(self) -> None:
+        """Write what is left, and take the worker back."""
+        try:
+            while self._unconfirmed or self._ends:
+                await self._write()
+            await self._connection.execute(_records.goodbye_commands(self._id))
+        except Exception as error:
+            complain(self._say_goodbye, error)
+
+    # -- what it writes -----------------------------------------------------------------------------------------
+
+    def _commands(self) -> Iterator[_records.Command]:
+        now = time.time()
+        running = (attempt.running() for attempt in itertools.islice(self.running, _records.RUNNING_LISTED))
+        return chain(
+            self._end_commands(),
+            _records.worker_commands(self._record(now), running),
+            self._cleaning_commands(now),
+        )
+
+    def _end_commands(self) -> Iterator[_records.Command]:
+        if not self._unconfirmed:
+            return iter(())
+        queue, length = self.worker.queue_name, self._options.stream_length
+        return _records.end_commands(self._id, queue, self._unconfirmed, length)
+
+    def _cleaning_commands(self, now: float) -> Iterator[_records.Command]:
+        """Once a beat."""
+        if time.monotonic() - self._cleaned < self._options.beat:
+            return iter(())
+        self._cleaned = time.monotonic()
+        return _records.cleaning_commands(now)
+
+    def _record(self, now: float) -> _records.Worker:
+        return _records.Worker(
+            id=self._id,
+            name=self._name,
+            queue=self.worker.queue_name,
+            started=self._started,
+            at=now,
+            beat=self._options.beat,
+            slots=slots_of(self.worker),
+            busy=len(self.running),
+            functions=len(self.worker.functions),
+            records=self._made,
+            dropped=self._dropped,
+        )
+
+
+async def end(task: asyncio.Task[None]) -> None:
+    """Wait for a task that is about to end, and raise what it raised; if it does not end within a second, cancel it."""
+    ended, late = await asyncio.wait({task}, timeout=GOODBYE)
+    if late:
+        task.cancel()
+        await asyncio.wait({task}, timeout=GATHER)
+    for one in ended:
+        one.result()

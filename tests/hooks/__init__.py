@@ -1,0 +1,1 @@
+"""Tests of `hooks/`, the distribution `taskqueue-hooks`."""
