@@ -168,6 +168,8 @@ _READING: Final = {
     "list": {"lindex"},
     "set": {"sscan"},
     "sorted set": {"zrange", "zrangebyscore"},
+    "hash": {"hmget"},
+    "stream": {"xread"},
 }
 """By the type of a key the commands that show what is in it."""
 _NAMING: Final = {"scan": "SCAN", "client|tracking": "CLIENT TRACKING"}

@@ -137,22 +137,37 @@ QUEUE_PAUSED = Family(
 QUEUE_WORKERS = Family(
     "taskqueue_queue_workers",
     "gauge",
-    "Live workers that consume the queue; absent unless it can be determined (ARQ without hook: never, as its workers "
-    "do not register). A worker serves several queues: never sum over queue.",
+    "Live workers that consume the queue; absent unless it can be determined. ARQ: the workers with the hook, as "
+    "others do not register; absent where none has it, or where others work while none of these lives. A worker serves "
+    "several queues: never sum over queue.",
     Q,
 )
 QUEUE_SLOTS = Family(
     "taskqueue_queue_slots",
     "gauge",
-    "Jobs that the live workers of the queue can run at once; absent unless it can be determined (ARQ without hook: "
-    "never). Never sum over queue.",
+    "Jobs that the live workers of the queue can run at once; absent unless it can be determined (ARQ: "
+    "those of the workers with the hook). Never sum over queue.",
     Q,
 )
 QUEUE_BUSY_SLOTS = Family(
     "taskqueue_queue_busy_slots",
     "gauge",
-    "Slots of the queue's live workers that run a job now; absent unless it can be determined (ARQ without hook: "
-    "never). Never sum over queue.",
+    "Slots of the queue's live workers that run a job now; absent unless it can be determined (ARQ: those of the "
+    "workers with the hook). Never sum over queue.",
+    Q,
+)
+QUEUE_PROGRESS_JOBS = Family(
+    "taskqueue_queue_progress_jobs",
+    "gauge",
+    "Running jobs of the queue that report their progress (ARQ: by the hook's progress(), as of their worker's last "
+    "beat).",
+    Q,
+)
+QUEUE_OLDEST_PROGRESS = Family(
+    "taskqueue_queue_oldest_progress_timestamp_seconds",
+    "gauge",
+    "Of the running jobs that report their progress, when the one that is silent for longest did so last; absent where "
+    "none does.",
     Q,
 )
 QUEUE_EXPIRED_JOBS = Family(
@@ -219,8 +234,8 @@ ABORT_REQUESTS = Family(
 WORKERS = Family(
     "taskqueue_workers",
     "gauge",
-    "Live workers of the system; absent unless it can be determined (ARQ without hook: never, as its workers do not "
-    "register).",
+    "Live workers of the system; absent unless it can be determined (ARQ: the workers with the hook, as others do not "
+    "register; absent where none has it).",
     B,
 )
 WORKER_UP = Family("taskqueue_worker_up", "gauge", "1 while the worker is alive, 0 once its heartbeat is lost.", W)
@@ -241,13 +256,13 @@ JOBS_ENQUEUED = Family(
     "taskqueue_jobs_enqueued_total",
     "counter",
     "Jobs put into the queue; only where it is seen when it happens (Celery: task-sent, if task_send_sent_event is on; "
-    "ARQ without hook: absent). A retry is no new job.",
+    "ARQ: absent). A retry is no new job.",
     T,
 )
 JOBS_STARTED = Family(
     "taskqueue_jobs_started_total",
     "counter",
-    "Attempts begun; only where that is seen when it happens (Celery: task-started; ARQ without hook: absent).",
+    "Attempts begun; only where that is seen when it happens (Celery: task-started; ARQ: absent).",
     T,
 )
 JOBS_RETRIED = Family(
@@ -323,7 +338,7 @@ FEED_INFO = Family(
     "taskqueue_feed_info",
     "gauge",
     "Always 1; how the feed sees what happens: tracking (Redis names changed keys), keyspace (notifications), scan (a "
-    "search now and then, which sees no ARQ jobs that keep no result), pubsub.",
+    "search now and then, which sees no ARQ jobs that keep no result), pubsub, stream (of records, by ARQ's hook).",
     (*F, "mode"),
 )
 FEED_EVENTS = Family(
@@ -335,7 +350,8 @@ FEED_EVENTS = Family(
 FEED_LOST = Family(
     "taskqueue_feed_lost_events_total",
     "counter",
-    "Records known to be lost: dropped here, as more came in than could be decoded.",
+    "Records known to be lost: dropped here, as more came in than could be decoded; ARQ's hook: dropped by a worker "
+    "that could not write them, or from a stream before they were read.",
     F,
 )
 FEED_GAP = Family(

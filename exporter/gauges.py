@@ -59,6 +59,8 @@ QUEUE_GAUGES: Final[tuple[tuple[Family, Extract[QueueState]], ...]] = (
     (c.QUEUE_WORKERS, _one("workers")),
     (c.QUEUE_SLOTS, _one("slots")),
     (c.QUEUE_BUSY_SLOTS, _one("busy_slots")),
+    (c.QUEUE_PROGRESS_JOBS, _one("progress_jobs")),
+    (c.QUEUE_OLDEST_PROGRESS, _one("oldest_progress")),
     (c.QUEUE_EXPIRED_JOBS, _one("expired_jobs")),
     (c.QUEUE_HEALTH, _one("health_at")),
     (c.QUEUE_REPORTED_JOBS, _by_key("reported_jobs")),

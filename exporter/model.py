@@ -55,6 +55,8 @@ class QueueState:
     workers: int | None = None
     slots: int | None = None
     busy_slots: int | None = None
+    progress_jobs: int | None = None  # running jobs that report their progress
+    oldest_progress: float | None = None  # of these, the last report of the one that is silent for longest
     expired_jobs: int | None = None  # due jobs whose definition has expired: none of them will run
     health_at: float | None = None  # when a worker of the queue last wrote its health record
     reported_jobs: Mapping[str, int] = field(default_factory=dict)  # attempts by outcome, as the record has them

@@ -87,8 +87,8 @@ def test_a_server_refuses_the_line_as_it_is_printed(redis_server: RedisServer) -
 @pytest.mark.parametrize(
     ("section", "told"),
     [
-        ("", "every string, every list, every set, every sorted set of database 0"),
-        (", celery: {enabled: false}", "every string, every sorted set of database 0"),
+        ("", "every string, every list, every set, every sorted set, every hash, every stream of database 0"),
+        (", celery: {enabled: false}", "every string, every sorted set, every hash, every stream of database 0"),
         (", arq: {enabled: false}", "every list, every set, every sorted set of database 0"),
         (", arq: {enabled: false}, celery: {enabled: false}", None),
         (", arq: {queues: [q], discover: false}, celery: {queues: [q], discover: false}", None),

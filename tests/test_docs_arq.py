@@ -100,6 +100,9 @@ WELL: Final[Values] = {
     'jobs_finished_total{queue="q", task="t", outcome="not_found"}': ALWAYS_0,
     'queue_expired_jobs{queue="q"}': ALWAYS_0,
     "abort_requests{}": f"3x{MINUTES}",
+    'worker_up{worker="w"}': f"1x{MINUTES}",
+    'queue_workers{queue="q"}': f"1x{MINUTES}",
+    'queue_jobs{queue="q", state="ready"}': f"1x{MINUTES}",
     'collector_success{collector="arq"}': f"1x{MINUTES}",
     'feed_connected{feed="results"}': f"1x{MINUTES}",
 }
@@ -112,6 +115,8 @@ ILL: Final[dict[str, Values]] = {
     "ArqJobsExpire": {'jobs_finished_total{queue="q", task="t", outcome="expired"}': LATELY},
     "ArqJobsNobodyCanRun": {'jobs_finished_total{queue="q", task="t", outcome="not_found"}': LATELY},
     "ArqAbortsLeak": {"abort_requests{}": f"1+1x{MINUTES}"},
+    "ArqWorkerLost": {'worker_up{worker="w"}': ALWAYS_0},
+    "ArqNoWorkers": {'queue_workers{queue="q"}': ALWAYS_0},
     "ArqNotCounted": {'feed_connected{feed="results"}': ALWAYS_0},
 }
 """By alert what is otherwise than when all is well."""

@@ -79,6 +79,8 @@ class Toy(RedisSystem):
             workers=1,
             slots=4,
             busy_slots=0,
+            progress_jobs=1,
+            oldest_progress=NOW,
             expired_jobs=1,
             health_at=NOW,
             reported_jobs={"succeeded": 5, "failed": 1, "retried": 0},

@@ -18,6 +18,8 @@ DB: Final = 3
 SECRET: Final = "secret"
 NOTIFIED: Final = ("arq:result:*", "arq:job:*", "arq:job:cron:*", "arq:in-progress:*")
 ODD: Final = "an odd 'queue' [*] \\ \"x\""
+ARQ_QUEUES: Final = ("arq:queue", "arq:cron", ODD)
+"""Those that are named, where any are."""
 Feature = tuple[str, str]  # collector, feature
 Signal = tuple[str, dict[str, str]]  # family, labels
 
@@ -61,6 +63,11 @@ GIVES: Final[dict[Feature, list[Signal]]] = {
     ("arq", "due times"): [],
     ("arq", "results"): feed_of("arq", "results"),
     ("arq", "jobs without result"): [finished("arq", "arq:cron", "tick", "unknown")],
+    ("arq", "hook"): [
+        ("taskqueue_feed_connected", {"system": "arq", "feed": "hook"}),
+        ("taskqueue_worker_last_heartbeat_timestamp_seconds", {"system": "arq", "worker": "hooked-1"}),
+        finished("arq", "arq:cron", "tell", "failed"),
+    ],
     ("celery", "depth"): [jobs("celery", "parked", "ready")],
     ("celery", "other priorities"): [
         ("taskqueue_queue_priority_jobs", {"system": "celery", "queue": "celery", "priority": "5"})
@@ -160,7 +167,7 @@ def broker(name: str, server: RedisServer, *, zero: bool = False, discover: bool
     url = server.url(DB).replace("redis://", f"redis://{name}:{SECRET}@")
     if zero:
         return replace(load(None, url).brokers[0], name=name)
-    queues = {"arq": ("arq:queue", "arq:cron", ODD), "celery": ("celery", "parked")}
+    queues = {"arq": ARQ_QUEUES, "celery": ("celery", "parked")}
     more: dict[str, dict[str, Any]] = {"arq": {"feed": feed}}
     options = {
         name: system.Options(queues=queues[name], discover=discover, **more.get(name, {}))

@@ -22,10 +22,11 @@ from exporter import acl
 from exporter.config import Config, load
 from exporter.engine import Engine
 from exporter.systems.arq.feed import feed as arq_feed
-from tests.e2e.acl_users import DB, FEEDS, GIVES, ODD, Signal, User, apply, reconnects, users
+from tests.e2e.acl_users import ARQ_QUEUES, DB, FEEDS, GIVES, ODD, Signal, User, apply, reconnects, users
 from tests.e2e.apps import ARQ_WORKER, CELERY_WORKER, START_DEADLINE, celery_producer, enqueue_arq, worker
 from tests.servers import EXPORTER_PYTHON, RedisServer, Series, StartRedis, series, wait_until
 from tests.systems.arq_results import write
+from tests.systems.hook_records import HookedWorker, worker_key
 from tests.toys import Run, scraped, until
 
 MARKS: Final = "arq:in-progress:*"
@@ -119,6 +120,15 @@ def fill(client: redis.Redis) -> None:
     client.lpush("celery\x06\x165", "task")
 
 
+def hooked_workers(client: redis.Redis) -> list[HookedWorker]:
+    """One with the hook for each queue that is named, each with a job that ended."""
+    hooked = [HookedWorker(client, f"hooked-{place}", queue, beat=1) for place, queue in enumerate(ARQ_QUEUES)]
+    for one in hooked:
+        one.end("before")
+        client.persist(worker_key(one.id))
+    return hooked
+
+
 def enqueue(server: RedisServer, gate: Path, count: int) -> None:
     enqueue_arq(server.url(DB), count, str(gate))
     with celery_producer(server.url(DB)) as hold:
@@ -139,6 +149,7 @@ async def test_the_printed_rights_are_enough_and_each_is_needed_for_its_feature_
     everyone = list(users(server, version))
     apply(server, [user.command for user in everyone])
     fill(client)
+    hooked = hooked_workers(client)
     with ExitStack() as stack:
         logged = stack.enter_context(capture_logs())
         stack.enter_context(worker(tmp_path, server.url(DB), *ARQ_WORKER))
@@ -157,6 +168,7 @@ async def test_the_printed_rights_are_enough_and_each_is_needed_for_its_feature_
         # when they end, and one of those that keep no result, and one of a queue that is not named
         gate.touch()
         write(client, "elsewhere", queue="arq:elsewhere")
+        hooked[1].end("told", task="tell", outcome="failed", exception="KeyError")
         with client.pipeline() as ending:  # as arq does it
             ending.delete("arq:job:cron:tick:1")
             ending.zrem("arq:cron", "cron:tick:1")

@@ -74,7 +74,7 @@ def test_an_evil_broker_spoils_nothing_but_itself(
             assert success(metrics, "arq", "evil") == 0
             assert success(metrics, "celery", "evil") == 0
             assert families_of(metrics, "evil") == ABOUT_THE_BROKER
-            assert feeds_connected(metrics, "evil") == {"results": 0, "events": 0}
+            assert feeds_connected(metrics, "evil") == {"results": 0, "hook": 0, "events": 0}
             assert broker_up(metrics, "good") == 1
             assert jobs(metrics, "arq", "arq:queue", "good")["ready"] == 3
         assert peak_memory(exporter) - usual < MEMORY

@@ -13,7 +13,7 @@ from arq.jobs import serialize_job
 
 from exporter import acl
 from exporter.brokers.address import parse_address
-from exporter.brokers.pulls import Pulls
+from exporter.brokers.pulls import Pulls, Refused
 from exporter.model import JobState, Observation, Outcome
 from exporter.systems.arq import Arq
 from exporter.systems.arq import system as arq_system
@@ -22,10 +22,14 @@ from exporter.systems.arq.options import ArqOptions
 from exporter.systems.arq.queues.front import PAGE
 from tests.servers import RedisServer
 from tests.systems.arq_results import QUEUE, following
+from tests.systems.hook_following import following as following_hook
+from tests.systems.hook_records import HookedWorker
 from tests.systems.observing import START, Clock, state, watching
 from tests.systems.sinks import RecordingSink
 from tests.toys import until
 
+HOOKED = {*map("taskqueue:arq:{}".format, ["queues", "workers", "worker:*", "events:mine"])}
+"""The keys of the hook, of the queue `mine`."""
 KEYS = {QUEUE, f"{QUEUE}:health-check", "arq:abort", "arq:job:*", "arq:in-progress:*", "arq:retry:*"}
 HEALTH = "Nov-21 22:{}:01 j_complete=1 j_failed=0 j_retried=0 j_ongoing=0 queued=0"
 RUNS = {"ready", "running", "oldest ready", "oldest running", "expired jobs", "by task"}
@@ -259,6 +263,59 @@ async def test_the_rights_of_jobs_without_result_are_enough_for_them(
     assert {entry["object"] for entry in log} == {"zrangebyscore"}
 
 
+async def test_the_rights_of_the_hook_are_enough_for_it(readers: Readers, client: redis.Redis) -> None:
+    # given a worker with the hook, of a queue that is named
+    options = ArqOptions(queues=("mine",), discover=False)
+    (needed,) = [one for one in permissions(options, 0) if one.feature == Feature.HOOK]
+    assert needed.keys == HOOKED
+    worker = HookedWorker(client, "w", "mine")
+    worker.end("before")
+    async with following_hook(readers.url(options, Feature.HOOK), only=["mine"]) as followed:
+        await followed.until_connected()
+        # when a job ends, and one after a cut
+        worker.end("a")
+        await followed.until_counted("a")
+        client.client_kill_filter(_type="normal", skipme=True)
+        worker.end("b")
+        # then
+        await followed.until_counted("a", "b")
+        assert followed.feed.queue("mine").workers == 1
+        assert not any(isinstance(problem, Refused) for problem in followed.problems)
+    assert not client.acl_log()
+
+
+@pytest.mark.parametrize("discover", [False, True])
+async def test_what_the_hook_tells_is_observed(redis_server: RedisServer, client: redis.Redis, discover: bool) -> None:
+    # given a worker with the hook, of a queue that holds nothing
+    worker = HookedWorker(client, "w", "idle", slots=4)
+    worker.beat([{"id": "a", "f": "f", "try": 1, "at": START, "reported": START}], busy=1)
+    # given also one whose stream is none
+    client.zadd("taskqueue:arq:queues", {"odd": START})
+    client.set("taskqueue:arq:events:odd", "text")
+    async with watching(Arq, redis_server, time.time, QUEUE, discover=discover) as system:
+        (feed,) = [feed for feed in system.feeds if feed.name == "hook"]
+        assert (await system.observe()).workers is None
+        sink = RecordingSink()
+        task = asyncio.create_task(feed.follow(sink))
+        await until(lambda: sink.modes)
+        # when it is observed
+        seen = await system.observe()
+        # then the queue is one, and it has a worker, unless only others are to be watched
+        if discover:
+            found = state(seen, "idle")
+            assert found.jobs == {JobState.READY: 0, JobState.SCHEDULED: 0, JobState.RUNNING: 0}
+            assert (found.workers, found.slots, found.busy_slots) == (1, 4, 1)
+            assert (found.progress_jobs, found.oldest_progress) == (1, START)
+            assert [one.worker for one in seen.workers or ()] == ["w"]
+            assert [problem for problem in seen.problems if "hook: " in problem]
+        else:
+            assert seen.workers is None
+        assert state(seen, QUEUE).workers is None
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert (await system.observe()).workers is None
+
+
 @pytest.mark.parametrize("discover", [False, True])
 async def test_the_default_queue_is_read_unasked_only_where_queues_are_searched(
     redis_server: RedisServer, client: redis.Redis, discover: bool
@@ -267,7 +324,7 @@ async def test_the_default_queue_is_read_unasked_only_where_queues_are_searched(
     soon = (time.time() + 1) * 1000
     client.zadd("mine", {"ours": soon})
     client.zadd(QUEUE, {"theirs": soon})
-    async with watching(Arq, redis_server, time.time, "mine", discover=discover) as system:
+    async with watching(Arq, redis_server, time.time, "mine", discover=discover, hook=False) as system:
         (feed,) = system.feeds
         task = asyncio.create_task(feed.follow(RecordingSink()))
         # when both could have been seen, in one go

@@ -64,13 +64,15 @@ def test_other_values_are_refused(tmp_path: Path, option: str, value: str) -> No
     assert "\n" not in str(error.value)
 
 
-async def test_one_feed_unless_it_is_off(redis_server: RedisServer) -> None:
+@pytest.mark.parametrize("feed", [True, False])
+@pytest.mark.parametrize("hook", [True, False])
+async def test_two_feeds_unless_they_are_off(redis_server: RedisServer, feed: bool, hook: bool) -> None:
     pulls = Pulls(parse_address(redis_server.url()))
-    on, off = Arq(pulls, ArqOptions()), Arq(pulls, ArqOptions(feed=False))
-    assert [feed.name for feed in on.feeds] == ["results"]
-    assert list(on.feeds) == list(on.feeds)
-    assert not off.feeds
-    assert "results" not in {needed.feature for needed in off.permissions()}
+    system = Arq(pulls, ArqOptions(feed="auto" if feed else "off", hook=hook))
+    assert [feed.name for feed in system.feeds] == [*["results"] * feed, *["hook"] * hook]
+    assert list(system.feeds) == list(system.feeds)
+    features = {needed.feature for needed in system.permissions()}
+    assert ("results" in features, "hook" in features) == (feed, hook)
     assert Outcome.REJECTED not in Arq.outcomes
     await pulls.close()
 
@@ -113,7 +115,7 @@ async def test_the_newest_end_of_a_job_is_progress(
     async with watching(Arq, redis_server, clock, QUEUE, discover=False) as arq:
         await arq.observe()
         clock.now += 60
-        (feed,) = arq.feeds
+        feed, _ = arq.feeds
         sink = RecordingSink()
         following = asyncio.create_task(feed.follow(sink))
         await until(lambda: sink.modes)
@@ -129,7 +131,7 @@ async def test_what_the_feed_cannot_count_is_a_problem_of_the_observation(
     redis_server: RedisServer, client: redis.Redis, clock: Clock
 ) -> None:
     async with watching(Arq, redis_server, clock, QUEUE, discover=False) as arq:
-        (feed,) = arq.feeds
+        feed, _ = arq.feeds
         sink = RecordingSink()
         following = asyncio.create_task(feed.follow(sink))
         await until(lambda: sink.modes)
@@ -151,7 +153,7 @@ async def test_a_queue_that_only_results_tell_of(
     write(client, "done", queue="arq:idle")
     pulls = Pulls(parse_address(redis_server.url()))
     system = Arq(pulls, ArqOptions(queues=(QUEUE,), discover=discover))
-    (feed,) = system.feeds
+    feed, _ = system.feeds
     task = asyncio.create_task(feed.follow(RecordingSink()))
     try:
         await until(lambda: system._results.seeded)

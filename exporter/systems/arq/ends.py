@@ -318,7 +318,7 @@ class Ends:
         untold = max(0, event.retried - told)
         if untold != event.retried:
             event = msgspec.structs.replace(event, retried=untold)
-        if untold and self._hooked:
+        if untold and self._hooked is not None:
             retries = self._retries_of(event.job_id)
             retries.told, retries.ahead, retries.until = 0, untold, event.at
         elif retries is not None:

@@ -18,3 +18,13 @@ ABORTS: Final = b"arq:abort"
 """A sorted set of the jobs that are to be aborted, and no queue."""
 CRON: Final = b"cron:"
 """What the id of a cron job begins with, unless its `name` or `job_id` was given, or `unique=False` (arq/cron.py)."""
+
+# What the distribution taskqueue-hooks adds (hooks/README.md): its records, version 1.
+HOOKED_QUEUES: Final = b"taskqueue:arq:queues"
+"""A sorted set: queue, and when a worker of it last wrote. Lives a day beyond that."""
+HOOKED_WORKERS: Final = b"taskqueue:arq:workers"
+"""A sorted set: id of a worker, and when it last wrote. A worker that stops takes its own away."""
+HOOKED_WORKER: Final = b"taskqueue:arq:worker:"
+"""A hash by the worker's id, as it was at its last beat. Lives for three beats."""
+HOOKED_EVENTS: Final = b"taskqueue:arq:events:"
+"""A stream by queue, of attempts that ended. Capped; lives a day beyond the last."""

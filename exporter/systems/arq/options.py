@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import enum
-from typing import Final, TypeVar
+from typing import Annotated, Final, TypeVar
+
+import msgspec
 
 from exporter.safe.documents import shown
 from exporter.systems.arq.feed.modes import FeedMode
@@ -25,6 +27,10 @@ class ArqOptions(SystemOptions, frozen=True, forbid_unknown_fields=True, kw_only
     """What arq's `job_serializer` writes: see `serializers.Serializer`."""
     unkept: str | bool = "auto"
     """Whether jobs that keep no result are watched to their end: see `unkept.Unkept`."""
+    hook: bool = True
+    """Read what workers tell that have taskqueue-hooks."""
+    forget_workers_after: Annotated[float, msgspec.Meta(gt=0)] = 3600.0
+    """Seconds after which a worker that was lost, rather than shut down, is shown no more. Takes the hook."""
 
     def __post_init__(self) -> None:
         _choice(FeedMode, "feed", self.feed)

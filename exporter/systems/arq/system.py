@@ -17,6 +17,7 @@ from exporter.model import Feed, JobState, Observation, Outcome, Permissions, Qu
 from exporter.systems.arq.features import Feature, permissions
 from exporter.systems.arq.feed.feed import ResultsFeed
 from exporter.systems.arq.feed.modes import FeedMode
+from exporter.systems.arq.hook.feed import HookFeed
 from exporter.systems.arq.layout import ABORTS, DEFAULT_QUEUE
 from exporter.systems.arq.options import ArqOptions
 from exporter.systems.arq.queues import health
@@ -67,16 +68,24 @@ class Arq(RedisSystem):
             unkept=options.unkept_mode,
             only_those=not options.discover,
         )
+        follows_results = options.feed_mode is not FeedMode.OFF
+        ends = self._results.tally.ends
+        ends.alone = not follows_results
+        only = None if options.discover else options.queues
+        self._hook = HookFeed(pulls, self.turn, ends, options.forget_workers_after, only, clock)
+        wanted: tuple[tuple[Feed, bool], ...] = ((self._results, follows_results), (self._hook, options.hook))
+        self._feeds = tuple(feed for feed, is_wanted in wanted if is_wanted)
 
     @property
     def feeds(self) -> Collection[Feed]:
-        return () if self._arq_options.feed_mode is FeedMode.OFF else (self._results,)
+        return self._feeds
 
     async def observe(self) -> Observation:
         now = self.clock()
+        self._results.tally.ends.release()  # nothing waits for records for ever, though they should be read no more
         queues = await self._queues(now)
         problems = Problems(self._discovery.problem)
-        for problem in self._results.problems:
+        for problem in (*self._results.problems, *self._hook.problems):
             problems.add(problem)
         fronts = [Front(queue) for queue in queues]
         aborts, looks = await self._read(fronts, now, problems)
@@ -86,7 +95,13 @@ class Arq(RedisSystem):
         running = await self._tasks.count([front for front in fronts if front.is_queue], problems)
         states = [self._state(front, look, now) for front, look in zip(fronts, looks, strict=True) if front.is_queue]
         self._watched = {queue: watched for queue, watched in self._watched.items() if queue in queues}
-        return Observation(queues=states, abort_requests=aborts, running=running, problems=problems.lines())
+        return Observation(
+            queues=states,
+            workers=self._hook.workers(),
+            abort_requests=aborts,
+            running=running,
+            problems=problems.lines(),
+        )
 
     def permissions(self) -> Collection[Permissions]:
         return permissions(self._arq_options, self.pulls.address.db)
@@ -129,6 +144,7 @@ class Arq(RedisSystem):
             JobState.RUNNING: len(front.running) if front.complete else None,
         }
         record = watched.health.reported
+        hooked = self._hook.queue(front.queue)
         return QueueState(
             queue=front.queue,
             jobs={state: count for state, count in counts.items() if count is not None},
@@ -142,23 +158,30 @@ class Arq(RedisSystem):
             health_at=watched.health.written_at,
             reported_jobs={} if record is None else record.by_outcome,
             reported_running=None if record is None else record.running,
+            workers=hooked.workers,
+            slots=hooked.slots,
+            busy_slots=hooked.busy,
+            progress_jobs=hooked.progress_jobs,
+            oldest_progress=hooked.oldest_progress,
         )
 
     async def _search(self) -> Collection[str]:
         return await search(self.pulls)
 
     async def _queues(self, now: float) -> Collection[str]:
-        """Those that are watched: also, unless only some are to be, those that nothing but results tells of. An empty
-        queue leaves no key."""
+        """Those that are watched: also, unless only some are to be, those that nothing tells of but results or workers.
+        An empty queue leaves no key."""
         queues = dict.fromkeys(await self._discovery.queues())
         if self._arq_options.discover:
             progress = self._results.tally.progress
             queues |= dict.fromkeys(queue for queue, at in progress.items() if now - at <= Discovery.MEMORY)
+            queues |= dict.fromkeys(self._hook.queues)
         return queues.keys()
 
     async def _queues_ahead(self) -> Collection[str]:
         """Where jobs may get due soon. Of those searched for the default queue always: the search may come late."""
-        return {*([DEFAULT_QUEUE.decode()] if self.options.discover else []), *await self._discovery.queues()}
+        unasked = [DEFAULT_QUEUE.decode(), *self._hook.queues] if self.options.discover else []
+        return {*unasked, *await self._discovery.queues()}
 
 
 def _read_of(front: Front, now: float) -> tuple[Command, ...]:

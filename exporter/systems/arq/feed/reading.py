@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from itertools import islice
-from typing import Final, TypeVar
+from typing import Final, Generic, TypeVar
 
 import msgspec
 
@@ -56,7 +56,7 @@ def pages(items: Iterable[T], size: int = PAGE) -> Iterable[list[T]]:
         yield page
 
 
-async def decode(turn: Turn, values: Collection[Value], take: Callable[[Value], None]) -> None:
+async def decode(turn: Turn, values: Collection[T], take: Callable[[T], None]) -> None:
     """Gives each value to `take` in a step of the turn, and returns when all are taken. Cancelled, it takes no more."""
     if values:
         page = _Decoding(values, take)
@@ -81,12 +81,12 @@ def decoded(value: Value, serializer: Serializer) -> Result | Unreadable:
         return Unreadable.MALFORMED
 
 
-class _Decoding:
+class _Decoding(Generic[T]):
     """A page of values as a member of the turn."""
 
     __slots__ = ("_take", "_values", "done")
 
-    def __init__(self, values: Collection[Value], take: Callable[[Value], None]) -> None:
+    def __init__(self, values: Collection[T], take: Callable[[T], None]) -> None:
         self._values = deque(values)
         self._take = take
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
