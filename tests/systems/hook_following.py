@@ -12,7 +12,7 @@ import pytest
 from exporter.brokers.address import parse_address
 from exporter.brokers.pulls import BrokerError, Pulls
 from exporter.brokers.turn import Turn
-from exporter.systems.arq.ends import Ends
+from exporter.systems.arq.ends.ends import Ends
 from exporter.systems.arq.hook import feed as hook_feed
 from exporter.systems.arq.hook.feed import HookFeed
 from tests.servers import RedisServer

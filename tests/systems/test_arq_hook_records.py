@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.model import Outcome, Unreadable
-from exporter.systems.arq.ends import Told
+from exporter.systems.arq.ends.witnesses import Told
 from exporter.systems.arq.hook.records import (
     ENTRY_FIELDS,
     RUNNING_BYTES,

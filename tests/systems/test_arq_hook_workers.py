@@ -12,7 +12,7 @@ from exporter.brokers.address import parse_address
 from exporter.brokers.pulls import Pulls
 from exporter.brokers.turn import Turn
 from exporter.model import Unreadable, WorkerState
-from exporter.systems.arq.ends import Ends
+from exporter.systems.arq.ends.ends import Ends
 from exporter.systems.arq.hook.feed import HookFeed
 from exporter.systems.arq.hook.records import Progress, WorkerRecord
 from exporter.systems.arq.hook.workers import NOT_KNOWN, OTHERS_MEMORY, QueueWorkers, Workers

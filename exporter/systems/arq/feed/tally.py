@@ -9,7 +9,7 @@ from typing import Final
 
 from exporter.model import Finished, Known, Outcome, Sink, Unreadable
 from exporter.safe.text import UNKNOWN
-from exporter.systems.arq.ends import Ends
+from exporter.systems.arq.ends.ends import Ends
 from exporter.systems.arq.feed.ahead import Ahead
 from exporter.systems.arq.feed.kept import KeptResults
 from exporter.systems.arq.feed.memory import MARGIN, Memory

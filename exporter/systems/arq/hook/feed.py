@@ -16,7 +16,7 @@ from exporter.brokers.push import PushConnection
 from exporter.brokers.turn import Turn
 from exporter.model import Sink, Unreadable, WorkerState
 from exporter.safe.text import one_line
-from exporter.systems.arq.ends import Ends
+from exporter.systems.arq.ends.ends import Ends
 from exporter.systems.arq.feed.beside import first_of
 from exporter.systems.arq.feed.reading import decode
 from exporter.systems.arq.hook.reading import (

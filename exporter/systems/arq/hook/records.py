@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from exporter.model import Outcome, Unreadable
-from exporter.systems.arq.ends import Told
+from exporter.systems.arq.ends.witnesses import Told
 from exporter.systems.keys import key_text
 
 VERSION: Final = b"1"

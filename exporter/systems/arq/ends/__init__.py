@@ -1,0 +1,1 @@
+"""The ends of jobs: each counted once, whoever tells of it."""
