@@ -1,6 +1,7 @@
 """Starting, watching and stopping the demo's child processes."""
 
 import ctypes
+import importlib.util
 import os
 import signal
 import subprocess
@@ -13,7 +14,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import exporter
 from exporter.demo.errors import ChildFailed
 
 TICK = 0.1
@@ -24,6 +24,8 @@ PATIENCE = 6.0
 
 TAIL_LINES = 12
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+OWN_PACKAGES = ("exporter", "taskqueue_hooks")
 
 FOREIGN_SETTINGS = ("TASKQUEUE_", "CELERY_", "ARQ_")
 """Prefixes of environment variables that children must not see: CELERY_BROKER_URL of the user's shell would
@@ -148,11 +150,16 @@ def child_environment(settings: Mapping[str, str]) -> dict[str, str]:
 
 
 def _import_path(environment: Mapping[str, str]) -> dict[str, str]:
-    """Lets children import the same ``exporter`` as this process does, even from a checkout that is not installed.
+    """Lets children import the same packages of ours as this process does, even from a checkout that is not installed.
 
     Children run in the temporary folder, so that a user's own exporter.py in the current directory is not theirs.
     """
-    root = str(Path(exporter.__file__).resolve().parents[1])
-    if root == sysconfig.get_path("purelib"):
-        return {}
-    return {"PYTHONPATH": os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH")]))}
+    roots = dict.fromkeys(map(_root, OWN_PACKAGES))
+    added = [root for root in roots if root not in ("", sysconfig.get_path("purelib"))]
+    return {"PYTHONPATH": os.pathsep.join(filter(None, [*added, environment.get("PYTHONPATH")]))} if added else {}
+
+
+def _root(package: str) -> str:
+    """The directory from which a package is imported; empty if it is not there."""
+    found = importlib.util.find_spec(package)
+    return "" if found is None or found.origin is None else str(Path(found.origin).resolve().parents[1])

@@ -29,7 +29,7 @@ def exporter_role(port: int) -> Role:
 
 
 def worker_roles() -> list[Role]:
-    """Two workers of each system; the queues overlap so that one is served by two."""
+    """Two workers of each system. Of ARQ's one has the hook; of Celery's queues one is served by both."""
     return [
         _arq_worker("arq-1", "GENERAL", ARQ_QUEUE),
         _arq_worker("arq-2", "REPORTS", ARQ_REPORTS),

@@ -42,7 +42,7 @@ async def run_demo(duration: float | None, port: int) -> None:
 
 
 def _require_libraries() -> None:
-    missing = [name for name in ("arq", "celery") if importlib.util.find_spec(name) is None]
+    missing = [name for name in ("arq", "celery", "taskqueue_hooks") if importlib.util.find_spec(name) is None]
     if missing:
         raise DemoError(f"{' and '.join(missing)} not installed: pip install 'taskqueue-exporter[demo]'")
 

@@ -12,6 +12,7 @@ JOBS = "taskqueue_queue_jobs"
 FINISHED = "taskqueue_jobs_finished_total"
 OLDEST = "taskqueue_queue_oldest_ready_timestamp_seconds"
 UNACKED = "taskqueue_unacked_jobs"
+WORKER_UP = "taskqueue_worker_up"
 
 HEADINGS = ("system", "queue", "ready", "scheduled", "running", "oldest s", "done", "failed", "workers")
 STATES = ("ready", "scheduled", "running")
@@ -20,7 +21,8 @@ SUCCEEDED = "succeeded"
 LEGEND = (
     "oldest s: seconds the oldest ready job has waited (Celery: since the exporter saw it); done: jobs that succeeded, "
     "failed: all that came to another end; -: not known or none; "
-    "workers: processes of this demo that consume the queue (not from /metrics: the broker cannot tell)"
+    "workers: processes of this demo that consume the queue (not from /metrics: the broker cannot tell); "
+    "alive: workers whose heartbeat /metrics tells of (ARQ: of the one that has the hook)"
 )
 
 QueueKey = tuple[str, str]
@@ -46,10 +48,11 @@ class QueueRow:
 
 @dataclass(slots=True)
 class Snapshot:
-    """What one scrape told, by (system, queue), and the unacknowledged jobs by system."""
+    """What one scrape told, by (system, queue), and by system the unacknowledged jobs and the workers that live."""
 
     queues: dict[QueueKey, QueueRow] = field(default_factory=dict)
     unacked: dict[str, float] = field(default_factory=dict)
+    alive: dict[str, list[str]] = field(default_factory=dict)
 
     def row(self, labels: Mapping[str, str]) -> QueueRow:
         return self.queues.setdefault((labels["system"], labels["queue"]), QueueRow())
@@ -86,14 +89,18 @@ def _take(snapshot: Snapshot, sample: Sample) -> None:
         snapshot.row(labels).end(labels["outcome"], sample.value)
     elif sample.name == UNACKED:
         snapshot.unacked[labels["system"]] = sample.value
+    elif sample.name == WORKER_UP and sample.value:
+        snapshot.alive.setdefault(labels["system"], []).append(labels["worker"])
 
 
 def render(snapshot: Snapshot, workers: Mapping[QueueKey, int], now: float) -> str:
-    """Returns the table, one line for each queue that the exporter saw or a worker consumes."""
+    """Returns the table, one line for each queue that the exporter saw or a worker consumes; below it what is told of
+    a system as a whole."""
     keys = sorted(snapshot.queues.keys() | workers.keys())
     rows = [_cells(key, snapshot.queues.get(key, QueueRow()), workers.get(key, 0), now) for key in keys]
     unacked = [f"{system}: {_number(count)} jobs unacknowledged" for system, count in sorted(snapshot.unacked.items())]
-    return "\n".join([*_aligned([HEADINGS, *rows]), *unacked])
+    alive = [f"{system}: alive {', '.join(sorted(names))}" for system, names in sorted(snapshot.alive.items())]
+    return "\n".join([*_aligned([HEADINGS, *rows]), *unacked, *alive])
 
 
 def _cells(key: QueueKey, row: QueueRow, workers: int, now: float) -> tuple[str, ...]:

@@ -56,6 +56,7 @@ ARQ_LOADS = (
     Load("call_partner", ARQ_QUEUE, every=6, first=2),
     Load("fetch_feed", ARQ_QUEUE, every=5, first=1.5),
     Load("sync_contacts", ARQ_QUEUE, every=11, first=0.5),
+    Load("import_orders", ARQ_QUEUE, every=6, first=0.5),
     Load("send_reminder", ARQ_QUEUE, every=2, options=[{"_defer_by": 8}]),
     Load("renamed_task", ARQ_QUEUE, every=CYCLE, first=3),
     Load("build_report", ARQ_REPORTS, every=CYCLE, first=2, burst=20),

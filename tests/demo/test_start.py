@@ -10,7 +10,7 @@ from exporter.demo import run
 from exporter.demo.redis_server import find_redis
 
 
-@pytest.mark.parametrize("library", ["arq", "celery"])
+@pytest.mark.parametrize("library", ["arq", "celery", "taskqueue_hooks"])
 def test_a_missing_library_is_one_line(
     library: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -19,6 +19,11 @@ taskqueue_jobs_finished_total{system="arq",broker="default",queue="arq:queue",ta
 taskqueue_jobs_finished_total{system="arq",broker="default",queue="arq:queue",task="b",outcome="expired"} 3
 # TYPE taskqueue_unacked_jobs gauge
 taskqueue_unacked_jobs{system="celery",broker="default"} 4
+# TYPE taskqueue_worker_up gauge
+taskqueue_worker_up{system="celery",broker="default",worker="b@h"} 1
+taskqueue_worker_up{system="celery",broker="default",worker="lost@h"} 0
+taskqueue_worker_up{system="celery",broker="default",worker="a@h"} 1
+taskqueue_worker_up{system="arq",broker="default",worker="arq-1"} 1
 # TYPE taskqueue_broker_up gauge
 taskqueue_broker_up{broker="default"} 1
 """
@@ -46,12 +51,12 @@ def test_a_consumed_queue_that_the_exporter_does_not_see_yet_has_a_row() -> None
     assert cells(table)[1:] == [["celery", "default", *[ABSENT] * 6, "2"]]
 
 
-def test_rows_are_sorted_below_the_headings_and_unacknowledged_jobs_follow() -> None:
+def test_rows_are_sorted_below_the_headings_and_what_is_told_of_systems_follows() -> None:
     lines = render(parse(METRICS), {}, now=1000.0).splitlines()
 
     assert lines[0].split() == " ".join(HEADINGS).split()
     assert [line.split()[0] for line in lines[1:3]] == ["arq", "celery"]
-    assert lines[3:] == ["celery: 4 jobs unacknowledged"]
+    assert lines[3:] == ["celery: 4 jobs unacknowledged", "arq: alive arq-1", "celery: alive a@h, b@h"]
 
 
 def test_columns_line_up() -> None:

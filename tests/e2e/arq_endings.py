@@ -3,10 +3,11 @@
 Two workers, of which one keeps results and one does not, have the same functions, of which one keeps its results, one
 does not, and one leaves that to the worker. Runs under every version of arq: it imports nothing else that is installed.
 
-    python -m tests.e2e.arq_endings enqueue       before the workers come
-    python -m tests.e2e.arq_endings keeping       a worker
-    python -m tests.e2e.arq_endings forgetting    the other
-    python -m tests.e2e.arq_endings again         jobs while they run
+    python -m tests.e2e.arq_endings enqueue                       before the workers come
+    python -m tests.e2e.arq_endings keeping plain|hooked          a worker, as it is or instrumented
+    python -m tests.e2e.arq_endings forgetting plain|hooked       the other
+    python -m tests.e2e.arq_endings ... plain|hooked shared       one of two that share a queue
+    python -m tests.e2e.arq_endings again                         jobs while they run
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from typing import Any, ClassVar
 from uuid import uuid4
 
@@ -27,7 +29,7 @@ from arq.cron import CronJob
 from arq.jobs import Job
 
 from tests.e2e.truth_acts import TIMEOUT, ask_for_abort, perform
-from tests.e2e.truth_record import UNKNOWN, Recorder, recorder
+from tests.e2e.truth_record import HOOKED, PLAIN, UNKNOWN, Recorder, recorder
 
 URL = "E2E_ENDINGS_URL"
 """The environment variable that says in which Redis."""
@@ -41,6 +43,9 @@ STRANGER = "nobody_knows"
 """A function that no worker has."""
 MAX_TRIES = 3
 SLOTS = 200
+FEW_SLOTS = 8
+"""Of a worker that shares its queue: the first to come shall not take most jobs."""
+BEAT = 1.0
 POLL = 0.1
 EXPIRES = 1.0
 """Long enough for an exporter to learn which job it is that expires."""
@@ -59,7 +64,7 @@ async def _tick(ctx: dict[str, Any], task: str, queue: str, plan: list[str]) -> 
     await perform(ctx, plan)
 
 
-def _cron(name: str, queue: str, *plan: str, **options: Any) -> CronJob:
+def _cron(name: str, *plan: str, queue: str, at_startup: bool, **options: Any) -> CronJob:
     """A cron job that runs once, when the worker starts. No two have a name in common, so no two an id."""
     task = f"cron:{name} of {queue}"
 
@@ -68,20 +73,21 @@ def _cron(name: str, queue: str, *plan: str, **options: Any) -> CronJob:
 
     # By the hour: arq 0.25 fails where the next time is in another month.
     in_half_a_day = (datetime.now().hour + 12) % 24
-    return cron(tick, name=task, hour=in_half_a_day, minute=0, run_at_startup=True, **options)
+    return cron(tick, name=task, hour=in_half_a_day, minute=0, run_at_startup=at_startup, **options)
 
 
 CRON_KEEPS = {"nightly": 0, "weekly": KEEP, "everywhere": 0, "by name": 0, "broken": 0, "broken but kept": KEEP}
 
 
-def _crons(queue: str) -> list[CronJob]:
+def _crons(queue: str, *, at_startup: bool = True) -> list[CronJob]:
+    job = partial(_cron, queue=queue, at_startup=at_startup)
     return [
-        _cron("nightly", queue, "succeed"),
-        _cron("weekly", queue, "succeed", keep_result=KEEP),
-        _cron("everywhere", queue, "succeed", unique=False),
-        _cron("by name", queue, "succeed", job_id=f"by name of {queue}"),
-        _cron("broken", queue, "fail ValueError"),
-        _cron("broken but kept", queue, "fail ValueError", keep_result=KEEP),
+        job("nightly", "succeed"),
+        job("weekly", "succeed", keep_result=KEEP),
+        job("everywhere", "succeed", unique=False),
+        job("by name", "succeed", job_id=f"by name of {queue}"),
+        job("broken", "fail ValueError"),
+        job("broken but kept", "fail ValueError", keep_result=KEEP),
     ]
 
 
@@ -113,6 +119,19 @@ class Forgetting:
 
 
 WORKERS = {"keeping": Keeping, "forgetting": Forgetting}
+
+
+def run(worker: str, kind: str, shared: str | None = None) -> None:
+    """Runs a worker until a signal ends it. Of two that share a queue only the instrumented one starts cron jobs."""
+    settings: Any = WORKERS[worker]
+    options: dict[str, Any] = {"max_jobs": FEW_SLOTS} if shared else {}
+    if shared and kind == PLAIN:
+        options["cron_jobs"] = _crons(settings.queue_name, at_startup=False)
+    if kind == HOOKED:
+        from taskqueue_hooks import instrument
+
+        settings = instrument(settings, beat=BEAT)
+    run_worker(settings, **options)
 
 
 def keeps(task: str, queue: str, *, early: bool) -> bool:
@@ -243,8 +262,8 @@ PRODUCERS = {"enqueue": Producer.enqueue, "again": Producer.again}
 
 
 if __name__ == "__main__":
-    role = sys.argv[1]
+    role, *rest = sys.argv[1:]
     if role in WORKERS:
-        run_worker(WORKERS[role])  # type: ignore[arg-type]
+        run(role, *rest)
     else:
         asyncio.run(_produce(PRODUCERS[role]))

@@ -13,7 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.servers import ROOT, wait_until
+from exporter.demo.table import fetch
+from tests.e2e.reading import Metrics, queue
+from tests.servers import ROOT, parse_metrics, series, wait_until
 
 DEADLINE = 60.0
 CHILDREN = {"redis", "exporter", "arq-1", "arq-2", "celery-1", "celery-2", "workload"}
@@ -38,6 +40,11 @@ class Demo:
             return re.search(pattern, self.output(), re.MULTILINE) is not None
 
         wait_until(shown, DEADLINE)
+
+    def metrics(self) -> Metrics:
+        found = re.search(r"^Open (\S+/)", self.output(), re.MULTILINE)
+        assert found is not None
+        return parse_metrics(fetch(f"{found[1]}metrics", timeout=DEADLINE))
 
     def family(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
@@ -97,6 +104,7 @@ def test_it_shows_every_queue_and_ends_by_itself(start: Callable[..., Demo]) -> 
     demo = start("--duration", "12")
     demo.shows(r"^after [3-9] s")
     family = demo.family()
+    wait_until(lambda: tells_of_the_instrumented_worker(demo.metrics()), DEADLINE)
 
     assert demo.process.wait(DEADLINE) == 0, demo.errors()
 
@@ -107,19 +115,27 @@ def test_it_shows_every_queue_and_ends_by_itself(start: Callable[..., Demo]) -> 
         (system, queue): numbers.split()
         for system, queue, numbers in re.findall(r"^(arq|celery) +(\S+)((?: +\S+){7})$", demo.output(), re.MULTILINE)
     }
-    for queue in ("arq:queue", "arq:reports", "arq:archive"):
-        assert ("arq", queue) in rows
-    for queue in ("default", "emails", "reports", "archive"):
-        assert ("celery", queue) in rows
+    for name in ("arq:queue", "arq:reports", "arq:archive"):
+        assert ("arq", name) in rows
+    for name in ("default", "emails", "reports", "archive"):
+        assert ("celery", name) in rows
     assert rows["celery", "archive"][-1] == "0", "no worker consumes it"
     assert rows["celery", "default"][-1] == "2"
     assert int(rows["arq", "arq:archive"][0]) > 0
-    for system, queue in (("arq", "arq:queue"), ("celery", "default")):
-        done, failed = rows[system, queue][4:6]
+    for key in (("arq", "arq:queue"), ("celery", "default")):
+        done, failed = rows[key][4:6]
         assert int(done) > 0
         assert int(failed) > 0
     assert "__unknown__" not in demo.output(), "the exporter saw every job enqueued"
+    assert re.search(r"^arq: alive arq-1$", demo.output(), re.MULTILINE), "only this one has the hook"
     assert set(re.findall(r"^  (\S+) +pid ", demo.output(), re.MULTILINE)) == CHILDREN
+
+
+def tells_of_the_instrumented_worker(metrics: Metrics) -> bool:
+    """Whether what only the hook knows is there: that a worker lives, and that a job says how far it is."""
+    up = metrics.get(series("taskqueue_worker_up", system="arq", broker="default", worker="arq-1"))
+    counted = queue(metrics, "workers", "arq", "arq:queue")
+    return up == 1 and counted == 1 and queue(metrics, "progress_jobs", "arq", "arq:queue") == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

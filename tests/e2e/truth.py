@@ -96,8 +96,10 @@ class Rules:
     sees_all: bool  # what is enqueued and started is seen when it happens
     waits: Callable[[Job], bool]  # of a job that started
     task: Callable[[Job], str] = lambda job: job.enqueued.task
-    kept: Callable[[Job], bool] = lambda _: True  # how it ended
-    sees_unkept: bool = False  # that it ended, where nobody kept how
+    known: Callable[[Job], bool] = lambda _: True  # how it ended
+    how: Callable[[Job], str | None] = lambda job: job.how  # if that is known
+    retried: Callable[[Job], int] = lambda job: job.retried  # attempts, though it may not be known how it ended
+    sees_unknown: bool = False  # that it ended, where nobody knows how
 
 
 def _named(job: Job) -> str:
@@ -137,18 +139,14 @@ def expect(jobs: Iterable[Job], rules: Rules) -> Expected:
         sums={name: Counter() for name in SUMS},
     )
     for job in jobs:
-        if rules.kept(job):
-            _expect_one(expected, job, rules)
-        elif rules.sees_unkept:
-            where = {"queue": job.enqueued.queue, "task": job.enqueued.task, "outcome": "unknown"}
-            expected.counts["jobs_finished_total"][frozenset(where.items())] += 1
+        _expect_one(expected, job, rules)
     return expected
 
 
 def _expect_one(expected: Expected, job: Job, rules: Rules) -> None:
-    assert job.how is not None, f"the record of {job.enqueued} has no end"
-    where = {"queue": job.enqueued.queue, "task": rules.task(job)}
-    outcome, _, exception = job.how.partition("/")
+    known = rules.known(job)
+    where = {"queue": job.enqueued.queue, "task": rules.task(job) if known else job.enqueued.task}
+    outcome, exception = _ending(job, rules)
 
     def count(name: str, number: int = 1, **more: str) -> None:
         if number:
@@ -159,15 +157,26 @@ def _expect_one(expected: Expected, job: Job, rules: Rules) -> None:
             count(f"{name}_count")
             expected.sums[f"{name}_sum"][frozenset(where.items())] += seconds  # type: ignore[assignment]
 
-    count("jobs_finished_total", outcome=outcome)
-    count("jobs_retried_total", job.retried)
+    if outcome:
+        count("jobs_finished_total", outcome=outcome)
     if exception:
         count("job_exceptions_total", exception=exception)
-    observe("job_run_seconds", job.run)
+    count("jobs_retried_total", rules.retried(job))
+    observe("job_run_seconds", job.run if known else None)
     observe("job_wait_seconds", job.wait if rules.waits(job) else None)
     if rules.sees_all:
         count("jobs_enqueued_total")
         count("jobs_started_total", len(job.starts))
+
+
+def _ending(job: Job, rules: Rules) -> tuple[str, str]:
+    """Its outcome and, of a failure, the exception; empty where it is not seen to end."""
+    how = rules.how(job)
+    assert how is not None, f"the record of {job.enqueued} has no end"
+    if not rules.known(job):
+        return "unknown" if rules.sees_unknown else "", ""
+    outcome, _, exception = how.partition("/")
+    return outcome, exception
 
 
 # -- what an exporter says --------------------------------------------------------------------------------------

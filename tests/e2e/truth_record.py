@@ -14,6 +14,10 @@ import msgspec
 
 RECORD = "E2E_TRUTH_RECORD"
 """The environment variable that names the file."""
+WORKER = "E2E_TRUTH_WORKER"
+"""The environment variable that says what kind of worker a process is, where there are several."""
+HOOKED, PLAIN = "hooked", "plain"
+"""The kinds of ARQ workers: instrumented with `taskqueue_hooks`, or not."""
 UNKNOWN = "__unknown__"
 
 
@@ -48,10 +52,11 @@ class Enqueued(msgspec.Struct, tag=True, frozen=True, gc=False):
 
 
 class Started(msgspec.Struct, tag=True, frozen=True, gc=False):
-    """A function began to run."""
+    """A function began to run, in a worker of that kind."""
 
     job: str
     at: float
+    worker: str = ""
 
 
 class Ended(msgspec.Struct, tag=True, frozen=True, gc=False):
@@ -60,6 +65,7 @@ class Ended(msgspec.Struct, tag=True, frozen=True, gc=False):
     job: str
     at: float
     how: str
+    worker: str = ""
 
 
 Line = Enqueued | Started | Ended
@@ -68,7 +74,8 @@ Line = Enqueued | Started | Ended
 class Recorder:
     """Appends lines to a file that many processes write to: each line is one write at the file's end."""
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, worker: str = "") -> None:
+        self._worker = worker
         self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
     def enqueued(
@@ -79,10 +86,10 @@ class Recorder:
         self._write(Enqueued(job, task, queue, moment, moment + delay, fate))
 
     def started(self, job: str) -> None:
-        self._write(Started(job, time.time()))
+        self._write(Started(job, time.time(), self._worker))
 
     def ended(self, job: str, how: str) -> None:
-        self._write(Ended(job, time.time(), how))
+        self._write(Ended(job, time.time(), how, self._worker))
 
     def _write(self, line: Line) -> None:
         os.write(self._descriptor, msgspec.json.encode(line) + b"\n")
@@ -90,4 +97,4 @@ class Recorder:
 
 def recorder() -> Recorder:
     """The recorder of a worker process; without a file to write to, what it records goes nowhere."""
-    return Recorder(os.environ.get(RECORD, os.devnull))
+    return Recorder(os.environ.get(RECORD, os.devnull), os.environ.get(WORKER, ""))

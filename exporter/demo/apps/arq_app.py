@@ -11,9 +11,9 @@ from typing import Any
 
 from arq import ArqRedis, Retry, create_pool, cron, func
 from arq.connections import RedisSettings
-from arq.typing import WorkerSettingsType
 
 from exporter.demo.queues import ARQ_QUEUE, ARQ_REPORTS, REDIS_URL_VARIABLE
+from taskqueue_hooks import instrument, progress
 
 Context = dict[Any, Any]
 
@@ -46,6 +46,13 @@ async def sync_contacts(ctx: Context, number: int) -> None:
     raise Retry(defer=1)
 
 
+async def import_orders(ctx: Context, number: int) -> None:
+    """Takes four seconds, and says at each how far it is."""
+    for done in range(4):
+        progress(ctx, done, 4, "orders")
+        await asyncio.sleep(1.0)
+
+
 async def send_reminder(ctx: Context, number: int) -> None:
     """Runs later than it was enqueued."""
     await asyncio.sleep(0.05)
@@ -65,27 +72,31 @@ def redis_settings() -> RedisSettings:
     return RedisSettings.from_dsn(os.environ[REDIS_URL_VARIABLE])
 
 
-def _worker(**settings: Any) -> WorkerSettingsType:
+def _worker(**settings: Any) -> dict[str, Any]:
     # Read when a worker or the workload loads this module: both have the variable.
     return {"redis_settings": redis_settings(), "health_check_interval": 5, **settings}
 
 
-GENERAL = _worker(
-    queue_name=ARQ_QUEUE,
-    functions=[
-        resize_image,
-        charge_card,
-        func(call_partner, timeout=1),
-        fetch_feed,
-        func(sync_contacts, max_tries=3),
-        send_reminder,
-    ],
-    cron_jobs=[cron(refresh_cache, second=set(range(0, 60, 5)))],
+GENERAL = instrument(
+    _worker(
+        queue_name=ARQ_QUEUE,
+        functions=[
+            resize_image,
+            charge_card,
+            func(call_partner, timeout=1),
+            fetch_feed,
+            func(sync_contacts, max_tries=3),
+            import_orders,
+            send_reminder,
+        ],
+        cron_jobs=[cron(refresh_cache, second=set(range(0, 60, 5)))],
+    ),
+    name="arq-1",
 )
-"""Serves the default queue, and runs the cron job."""
+"""Serves the default queue, and runs the cron job. Its hook tells what Redis cannot know, of its cron job's end too."""
 
 REPORTS = _worker(queue_name=ARQ_REPORTS, functions=[build_report], max_jobs=2, poll_delay=0.1)
-"""Two at a time, the next as soon as one ends: a burst of reports waits."""
+"""Two at a time, the next as soon as one ends: a burst of reports waits. It has no hook: nobody can count its kind."""
 
 
 class Producer:
