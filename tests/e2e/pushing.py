@@ -105,18 +105,19 @@ def finished(metrics: Metrics, system: str) -> float:
 FINISHED = "taskqueue_jobs_finished_total"
 
 
-def feed(metrics: Metrics, family: str, system: str = "arq") -> float:
-    """The value, or the sum, of `taskqueue_feed_<family>` of a system's feeds."""
+FEEDS = {"arq": "results", "celery": "events", "hook": "hook"}
+"""By what the tests call them: the system, for the feed that it has without a hook."""
+
+
+def feed(metrics: Metrics, family: str, of: str = "arq") -> float:
+    """The value, or the sum, of `taskqueue_feed_<family>` of a feed."""
     name = f"taskqueue_feed_{family}"
-    return sum(v for (found, labels), v in metrics.items() if found == name and ("system", system) in labels)
+    return sum(v for (found, labels), v in metrics.items() if found == name and ("feed", FEEDS[of]) in labels)
 
 
 def until_connected(exporter: Exporter, deadline: float = 15.0, **headers: str) -> None:
-    """Returns when both feeds see what happens."""
-    wait_until(
-        lambda: all(feed(exporter.metrics(headers=headers), "connected", system) for system in ("arq", "celery")),
-        deadline,
-    )
+    """Returns when all feeds see what happens."""
+    wait_until(lambda: all(feed(exporter.metrics(headers=headers), "connected", of) for of in FEEDS), deadline)
 
 
 class NeverFalls:

@@ -96,7 +96,7 @@ def test_ready_where_redis_hangs_from_the_start(redis_server: RedisServer, start
     wait_until(lambda: exporter.get("/-/ready").status == 200)
     # all its collections waited at the same time, and its feeds
     lines = [line for line in exporter.log.splitlines() if "Timeout" in line]
-    assert len(lines) == 4 + 2
+    assert len(lines) == 4 + 3
 
 
 def test_redis_killed_and_restarted(redis_server: RedisServer, start_exporter: StartExporter) -> None:
