@@ -133,6 +133,9 @@ def test_alerts_fire_when_they_should_and_not_else(tmp_path: Path) -> None:
     at_90 = f"{MINUTES}m"
     cases = [case("1m", WELL | values, {at_90: alert}) for alert, values in ILL.items()]
     cases.append(case("1m", WELL, {at_90: None}))
+    # no worker with the hook, but jobs that run: on workers without it
+    others = ILL["ArqNoWorkers"] | {'queue_jobs{queue="q", state="running"}': f"1x{MINUTES}"}
+    cases.append(case("1m", WELL | others, {at_90: None}))
     # a job that ended once, told of by an exporter that was started anew an hour later
     ended = WELL | {NIGHTLY: "0x1 _x40"}
     cases.append(case("1h", {NIGHTLY: ended[NIGHTLY]}, {"25h": None, "27h": "ArqCronDidNotRun"}))

@@ -26,9 +26,11 @@ def events_key(queue: str = QUEUE) -> str:
 def fields(worker: str, number: int, /, **changes: Any) -> dict[str, str]:
     """An entry: the n-th record of a worker, of a job that succeeded now."""
     now = time.time()
+    end = changes.get("end", now)
     entry = {
         **{"v": 1, "worker": worker, "n": number, "job": f"{worker}-{number}", "task": "send", "outcome": "succeeded"},
-        **{"exception": "", "try": 1, "due": now - 2, "start": now - 1, "end": now, "kept": 0},
+        **{"exception": "", "try": 1, "due": now - 2, "start": now - 1},
+        **{"end": end, "written": end, "kept": 0},
     }
     return {name: str(value) for name, value in (entry | changes).items()}
 

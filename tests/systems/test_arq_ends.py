@@ -12,7 +12,7 @@ import pytest
 from exporter.model import Finished, Outcome, Retried
 from exporter.safe.text import UNKNOWN
 from exporter.systems.arq.ends import by_job, retries
-from exporter.systems.arq.ends.ends import LEAST_HOLD, LONGEST_HOLD, MEMORY, Ends
+from exporter.systems.arq.ends.ends import LEAST_HOLD, LONGEST_HOLD, MEMORY, SHORT_MEMORY, Ends
 from exporter.systems.arq.ends.witnesses import Told
 from tests.systems.sinks import RecordingSink
 
@@ -75,6 +75,7 @@ def record(job_id: str = "1", outcome: Outcome | None = Outcome.SUCCEEDED, **fie
         **{"due": AT - 3, "start": AT - 1, "end": AT, "kept": True},
         **fields,
     }
+    told.setdefault("written", told["end"])
     return Told(**told)  # type: ignore[arg-type]
 
 
@@ -188,6 +189,7 @@ def test_where_results_are_not_followed_records_are_counted_at_once() -> None:
     tell_kept(bench)
     tell_unkept(bench)
     assert bench.outcomes() == {Outcome.SUCCEEDED: 2}
+    assert held(bench) == 0
 
 
 def test_the_last_records_of_a_worker_that_went_are_waited_for() -> None:
@@ -198,6 +200,122 @@ def test_the_last_records_of_a_worker_that_went_are_waited_for() -> None:
     bench.monotonic += BEAT + 1
     find(bench, end("2"))
     assert len(bench.finished) == 1, "of that no record can come"
+
+
+@pytest.mark.parametrize("ahead", [-3600.0, -3.0, 0.0, 3.0, 3600.0])
+@pytest.mark.parametrize("kept", [True, False])
+def test_workers_clocks_may_be_wrong(ahead: float, kept: bool) -> None:
+    """Of the first jobs of a first worker with the hook nothing waits but the ends that nobody kept."""
+    bench = Bench()
+    bench.ends.listen()
+    start, last = AT - 1 + ahead, AT + ahead
+    if kept:
+        find(bench, end(at=min(last, AT)), start, last)
+    else:
+        vanish(bench)
+    bench.ends.watch([QUEUE], BEAT)
+    bench.ends.told(record(start=start, end=last, kept=kept), bench.sink)
+    bench.later(BEAT + 1)
+    assert bench.outcomes() == {Outcome.SUCCEEDED: 1}
+    assert all(event.at <= AT for event in bench.finished)
+
+
+def test_nothing_ends_in_the_future() -> None:
+    bench = Bench.hooked()
+    bench.ends.told(record(end=AT + 3600, kept=False), bench.sink)
+    assert [event.at for event in bench.finished] == [AT]
+
+
+def test_a_beat_may_be_short_and_a_record_takes_its_time() -> None:
+    bench = Bench()
+    bench.ends.watch([QUEUE], 0.1)
+    find(bench, end())
+    bench.monotonic += LEAST_HOLD - 0.1
+    bench.ends.release(bench.monotonic)
+    assert not bench.finished
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_what_was_counted_while_no_records_were_read_is_not_counted_again(kept: bool) -> None:
+    bench = Bench.hooked()
+    if kept:
+        find(bench, end())
+    else:
+        vanish(bench)
+    for _ in range(20):
+        bench.monotonic += MEMORY / 2
+        bench.ends.release()
+    assert len(bench.finished) == 1
+    bench.ends.told(record(kept=kept), bench.sink)
+    bench.later(LONGEST_HOLD)
+    assert len(bench.finished) == 1
+    assert bench.sink.lost_events == (0 if kept else 1)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_record_that_was_written_late_is_not_counted_alone(kept: bool) -> None:
+    """Its worker had no right to write before: what else told of it is forgotten by now."""
+    bench = Bench.hooked()
+    bench.ends.told(record(kept=kept, written=AT + MEMORY + 1), bench.sink)
+    bench.later(LONGEST_HOLD)
+    assert not bench.finished
+    assert bench.sink.lost_events == (0 if kept else 1)
+    # but it says how an end was that is told of now
+    find(bench, end("2", exception=UNKNOWN, outcome=Outcome.FAILED))
+    late = record("2", Outcome.FAILED, exception="KeyError", written=AT + MEMORY + 1)
+    bench.ends.told(late, bench.sink)
+    assert [event.exception for event in bench.finished] == ["KeyError"]
+
+
+def test_a_record_that_is_just_not_too_late_finds_what_was_counted() -> None:
+    bench = Bench.hooked()
+    vanish(bench)
+    bench.later(BEAT + 1)
+    bench.later(MEMORY - 1 - BEAT)
+    bench.later(0.5)
+    bench.ends.told(record(kept=False, written=AT + MEMORY), bench.sink)
+    assert len(bench.finished) == 1
+
+
+def test_where_records_are_all_there_is_they_may_be_late() -> None:
+    bench = Bench.hooked()
+    bench.ends.alone = True
+    bench.ends.told(record(written=AT + MEMORY + 1), bench.sink)
+    assert len(bench.finished) == 1
+
+
+def test_queues_without_the_hook_do_not_wait_for_the_slow_beats_of_others() -> None:
+    bench = Bench()
+    bench.ends.watch([QUEUE], 30)
+    bench.ends.vanished(end(outcome=Outcome.UNKNOWN, queue="other"), bench.sink)
+    vanish(bench, "hooked")
+    bench.ends.vanished(end("anywhere", Outcome.UNKNOWN, queue=UNKNOWN), bench.sink)
+    bench.monotonic += LEAST_HOLD + 0.1
+    bench.ends.release(bench.monotonic)
+    assert [event.queue for event in bench.finished] == ["other"]
+    bench.monotonic += 30
+    bench.ends.release(bench.monotonic)
+    assert len(bench.finished) == 3
+    assert [queue for queue, _ in bench.progress] == ["other", QUEUE], "of no queue that isn't known"
+
+
+def test_a_beat_of_hours_holds_nothing_up_for_hours() -> None:
+    bench = Bench()
+    bench.ends.watch([QUEUE], 36_000)
+    find(bench, end())
+    bench.monotonic += LONGEST_HOLD + 0.1
+    bench.ends.release(bench.monotonic)
+    assert len(bench.finished) == 1
+
+
+def test_who_cannot_read_records_waits_for_none() -> None:
+    bench = Bench()
+    bench.ends.listen()
+    vanish(bench)
+    assert not bench.finished
+    bench.ends.ignore()
+    vanish(bench, "2")
+    assert len(bench.finished) == 2
 
 
 # -- an id that is used again -----------------------------------------------------------------------------------
@@ -218,6 +336,25 @@ def test_of_two_lives_each_record_finds_its_result() -> None:
     bench.ends.told(record(start=AT - 11, end=AT - 10, due=AT - 12), bench.sink)
     bench.ends.told(record(), bench.sink)
     assert sorted(bench.waits) == [1.0, 2.0]
+
+
+def test_of_two_ends_a_record_belongs_to_the_one_that_it_expects() -> None:
+    bench = Bench.hooked()
+    find(bench, end(), None, AT + 5)
+    vanish(bench)
+    bench.ends.told(record(outcome=Outcome.FAILED, exception="KeyError", kept=False), bench.sink)
+    assert bench.outcomes() == {Outcome.FAILED: 1}
+    bench.later(BEAT + 1)
+    assert bench.outcomes() == {Outcome.FAILED: 1, Outcome.SUCCEEDED: 1}
+
+
+def test_a_result_that_could_not_be_written_at_all_is_not_missed() -> None:
+    bench = Bench.hooked()
+    tell_kept(bench)
+    bench.later(BEAT + 1)
+    vanish(bench)
+    bench.later(BEAT + 1)
+    assert bench.outcomes() == {Outcome.SUCCEEDED: 1}
 
 
 def test_a_record_of_the_next_life_is_not_late_for_the_last() -> None:
@@ -267,6 +404,13 @@ def test_the_record_says_what_the_result_does_not(
     assert finished.run == (1.0 if result[0] is Outcome.UNKNOWN else 1.002)
 
 
+def test_the_record_says_how_long_an_aborted_job_ran() -> None:
+    bench = Bench.hooked()
+    bench.ends.told(record(outcome=Outcome.ABORTED), bench.sink)
+    find(bench, end(outcome=Outcome.ABORTED), None)
+    assert [event.run for event in bench.finished] == [1.0]
+
+
 # -- retries ----------------------------------------------------------------------------------------------------
 
 
@@ -307,6 +451,15 @@ def test_a_retry_that_is_told_after_the_end_was_counted_by_it() -> None:
     assert bench.retried == 2
 
 
+def test_retries_of_the_next_life_are_not_those_that_nobody_told_of() -> None:
+    bench = Bench.hooked()
+    find(bench, end(retried=1, attempt=2, at=AT - 60), AT - 70, AT - 60)
+    bench.later(BEAT + 1)
+    assert bench.retried == 1
+    bench.ends.told(record(outcome=None), bench.sink)
+    assert bench.retried == 2
+
+
 def test_an_end_of_which_nothing_is_kept_ends_the_count_of_retries() -> None:
     bench = Bench.hooked()
     bench.ends.told(attempt(1, None), bench.sink)
@@ -329,12 +482,14 @@ def test_who_works_without_the_hook_leaves_a_trace() -> None:
     came = bench.monotonic
     bench.later(BEAT + 1)
     assert dict(bench.ends.last_untold) == {QUEUE: came}
+    find(bench, end("3", outcome=Outcome.EXPIRED))
+    assert dict(bench.ends.last_untold) == {QUEUE: bench.monotonic}
 
 
 def held(bench: Bench) -> int:
     """How many things are remembered, of any kind."""
     ends = bench.ends
-    found = len(ends._waiting._order) + len(ends._passed._order)
+    found = sum(len(waiting._order) for waiting in ends._waiting.values()) + len(ends._passed._order)
     told = len(ends._records._order) + sum(len(counted._order) for counted in ends._counted.values())
     return found + told + len(ends._retries)
 
@@ -361,13 +516,57 @@ def test_memory_is_bounded_and_nothing_is_counted_twice(monkeypatch: pytest.Monk
         bench.ends.told(record(str(number)), bench.sink)
         vanish(bench, f"vanished {number}")
         bench.ends.told(record(f"retried {number}", outcome=None), bench.sink)
-    assert held(bench) <= 5 * 10
+        find(bench, end(f"tried again {number}", outcome=Outcome.EXPIRED, retried=1))
+    bench.ends.release()
+    assert held(bench) <= 6 * 10
     bench.later(BEAT + 1)
     for number in range(100):
         find(bench, end(str(number)))
     bench.later(BEAT + 1)
-    assert bench.outcomes() == {Outcome.SUCCEEDED: 100, Outcome.UNKNOWN: 100}
+    assert bench.outcomes() == {Outcome.SUCCEEDED: 100, Outcome.UNKNOWN: 100, Outcome.EXPIRED: 100}
     assert bench.sink.lost_events == 90, "whether these were counted is not known"
+    find(bench, end(queue="other"))
+    assert bench.outcomes()[Outcome.SUCCEEDED] == 101, "of a queue without the hook it is"
+
+
+def test_a_long_job_may_have_begun_before_records_were_forgotten() -> None:
+    bench = Bench.hooked()
+    tell_kept(bench)
+    bench.later(BEAT + 1)
+    bench.reach = AT + 1
+    bench.later(1)
+    find(bench, end("long", at=AT + 7), AT - 3600, AT + 7)
+    bench.later(BEAT + 1)
+    assert bench.outcomes() == {Outcome.SUCCEEDED: 2}
+
+
+def test_ends_in_the_future_keep_nothing_from_being_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(by_job, "LIMIT", 10)
+    bench = Bench.hooked()
+    for number in range(50):
+        bench.ends.told(record(f"wrong {number}", start=9e9, end=9e9), bench.sink)
+        bench.later(BEAT + 1)
+    bench.sink.lost_events = 0
+    for number in range(5):
+        times = AT + bench.monotonic, AT + bench.monotonic + 1
+        find(bench, end(f"right {number}", at=times[1]), *times)
+    bench.later(BEAT + 1)
+    assert len(bench.finished) == 55
+    assert bench.sink.lost_events == 0
+
+
+def test_while_no_worker_has_the_hook_little_is_remembered() -> None:
+    bench = Bench.hooked()
+    bench.monotonic += BEAT + 1
+    bench.ends.watch([], 0)
+    find(bench, end())
+    vanish(bench, "2")
+    bench.monotonic += LEAST_HOLD + SHORT_MEMORY + 0.1
+    bench.ends.release(bench.monotonic)
+    bench.monotonic += SHORT_MEMORY + 0.1
+    bench.ends.release(bench.monotonic)
+    assert len(bench.finished) == 2
+    assert held(bench) == 0
 
 
 # -- by chance --------------------------------------------------------------------------------------------------

@@ -11,8 +11,12 @@ import pytest
 import redis
 
 from exporter.brokers.pulls import CLIENT_NAME, Refused
-from exporter.model import Outcome, Retried, Unreadable
+from exporter.brokers.push import PushConnection
+from exporter.brokers.turn import Turn
+from exporter.model import Finished, Outcome, Retried, Unreadable
 from exporter.systems.arq.hook import feed as hook_feed
+from exporter.systems.arq.hook.reading import read_last_ids
+from exporter.systems.arq.hook.streams import STEP
 from tests.servers import RedisServer
 from tests.systems.hook_following import following, look_often
 from tests.systems.hook_records import QUEUE, QUEUES, WORKERS, HookedWorker, events_key, fields, worker_key
@@ -113,6 +117,67 @@ async def test_without_any_hook_nothing_is_known(redis_server: RedisServer, clie
         # when a job ends that no record tells of
         followed.ends.last_untold[QUEUE] = time.monotonic()
         assert followed.feed.queue(QUEUE).workers is None
+        # when the server is flushed
+        worker.beat()
+        await followed.until(lambda: followed.feed.workers())
+        client.flushall()
+        await followed.until(lambda: not followed.feed.workers())
+        await followed.until_looked()
+        assert followed.feed.workers() is None
+        # then what waits for records does not wait, though there are none to be read
+        caught_up = time.monotonic()
+        read: list[float] = []
+        followed.ends.release = read.append  # type: ignore[method-assign, assignment]
+        await followed.until(lambda: read and read[-1] > caught_up)
+
+
+async def test_an_end_counts_once_that_came_while_the_feed_began(
+    redis_server: RedisServer, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = HookedWorker(client, "w")
+    worker.beat()
+    async with following(redis_server) as followed:
+        followed.ends.alone = False
+
+        async def read(*arguments: Any) -> Any:
+            last_ids = await read_last_ids(*arguments)
+            if not worker.n:  # its result is read now, its record later
+                ended = Finished(QUEUE, "send", "a", time.time(), Outcome.UNKNOWN)
+                followed.ends.vanished(ended, followed.sink)
+                worker.end("a")
+            return last_ids
+
+        monkeypatch.setattr(hook_feed, "read_last_ids", read)
+        await followed.until_connected()
+        worker.end("b")
+        await followed.until_counted("a", "b")
+        assert {event.outcome for event in followed.sink.finished} == {Outcome.SUCCEEDED}
+
+
+async def test_many_streams_are_read_to_their_ends(
+    redis_server: RedisServer, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hook_feed, "ENTRIES", 20)  # in place of 500, as of 20 queues in place of 500
+    queues = [f"q{number}" for number in range(20)]
+    client.zadd(QUEUES, dict.fromkeys(queues, time.time()))
+    async with following(redis_server) as followed:
+        await followed.until_connected()
+        await followed.stop()
+        connection = await PushConnection.open(followed.pulls.address, Turn())
+        workers = [HookedWorker(client, queue, queue) for queue in queues[:3]]
+        # when there is one entry each in a few, and more in another, all of them are read at once
+        workers[0].end("a")
+        workers[1].end("b")
+        workers[2].end(*(hot := [f"hot {number}" for number in range(15)]))
+        assert await followed.feed._read_once(connection, block=None)
+        assert followed.counted == Counter(["a", "b", *hot])
+        # when one has still more, it says so, and is read on
+        workers[2].end(*(hotter := [f"hotter {number}" for number in range(30)]))
+        assert not await followed.feed._read_once(connection, block=None)
+        assert followed.sink.received_by_kind["job"] == 17 + hook_feed.FEWEST + 20
+        assert await followed.feed._read_once(connection, block=None)
+        assert followed.counted == Counter(["a", "b", *hot, *hotter])
+        await connection.close()
 
 
 # -- what may go wrong ------------------------------------------------------------------------------------------
@@ -153,21 +218,50 @@ async def test_what_is_missing_is_counted_and_what_comes_twice_is_not(
         brief.n = 2
         brief.end("brief")
         brief.leave()
+        # and one that told others before us, but could not reach the server as we came
+        away = HookedWorker(client, "away", started=time.time() - 3600)
+        away.n = 10
+        away.end("away")
         await followed.until(lambda: followed.sink.lost_events >= 6)
         # when some are written again, and some were dropped from the buffer
         new.n -= 1
         new.end("new")
         new.n += 3
         new.end("later")
-        await followed.until_counted("old", "new", "brief", "later")
+        await followed.until_counted("old", "new", "brief", "away", "later")
+        await followed.until_looked()
         assert followed.sink.lost_events == 4 + 2 + 3
         # when the stream is trimmed while nobody reads
         await followed.stop()
         new.end("trimmed 1", "trimmed 2", "stays")
         client.xtrim(events_key(), maxlen=1, approximate=False)
         followed.start()
-        await followed.until_counted("old", "new", "brief", "later", "stays")
+        await followed.until_counted("old", "new", "brief", "away", "later", "stays")
         assert followed.sink.lost_events == 4 + 2 + 3 + 2
+
+
+async def test_no_number_is_taken_that_a_worker_cannot_have_reached(
+    redis_server: RedisServer, client: redis.Redis
+) -> None:
+    worker, busy = HookedWorker(client, "w"), HookedWorker(client, "busy")
+    busy.n = 5 * STEP
+    busy.beat()
+    async with following(redis_server) as followed:
+        await followed.until_connected()
+        # when somebody writes an entry in its name, and in one's that nobody knows
+        for name in (worker.id, "nobody:0000abcd"):
+            client.xadd(events_key(), fields(name, 10**12))  # type: ignore[arg-type]
+        worker.end("a", "b")
+        # then the worker's own count, also those of one that has made many, and has left
+        busy.beat()
+        await followed.stop()
+        busy.end("c")
+        busy.leave()
+        followed.start()
+        await followed.until_counted("a", "b", "c")
+        await followed.until_looked()
+        assert followed.sink.lost_events == 0
+        assert followed.sink.undecodable_by_reason == {Unreadable.MALFORMED: 2}
 
 
 async def test_a_stream_that_begins_anew_is_read_from_its_start(redis_server: RedisServer, client: redis.Redis) -> None:
@@ -178,23 +272,28 @@ async def test_a_stream_that_begins_anew_is_read_from_its_start(redis_server: Re
         await followed.until_connected()
         worker.end("a")
         await followed.until_counted("a")
-        # when everything goes, and ids begin at 1: by an older clock, with what stood there before we came
-        old = fields(other.id, 1, job="before us", end=time.time() - 60, start=time.time() - 61)
+        # when everything goes, and ids begin at 1: by an older clock, with what stood there before we came, and what
+        # ended before, but was written later
+        times = {"end": time.time() - 60, "start": time.time() - 61}
+        old = fields(other.id, 1, job="before us", **times)
+        late = fields("late:0000abcd", 1, job="late", **times, written=time.time())
         with client.pipeline() as replacing:
             replacing.flushall()
             replacing.zadd(QUEUES, {QUEUE: time.time()})
-            for number, entry in enumerate([old, fields(worker.id, 1, job="a"), fields(worker.id, 2, job="b")], 1):
+            for number, entry in enumerate(
+                [old, late, fields(worker.id, 1, job="a"), fields(worker.id, 2, job="b")], 1
+            ):
                 replacing.xadd(events_key(), entry, id=f"{number}-1")  # type: ignore[arg-type]
             replacing.execute()
         # then each counts once
-        await followed.until_counted("a", "b")
+        await followed.until_counted("a", "b", "late")
         worker.n = 2
         # when it happens while we are cut off
         await followed.stop()
         client.flushall()
         worker.end("c")
         followed.start()
-        await followed.until_counted("a", "b", "c")
+        await followed.until_counted("a", "b", "late", "c")
         assert followed.sink.lost_events == 0
         assert not followed.problems
 
@@ -222,12 +321,14 @@ async def test_what_is_too_long_or_no_stream_stops_nothing(redis_server: RedisSe
             write.xadd(events_key(), fields(worker.id, 2, job="b"), id=f"{moment}-3")  # type: ignore[arg-type]
             write.execute()
         worker.n = 2
-        # then it costs the connection once, and itself
+        # then it costs the connection once, and itself, also if it is the last one
         await followed.until_connected(2)
+        client.xadd(events_key(), {"job": LARGE}, id=f"{moment}-4")
+        await followed.until_connected(3)
         worker.end("c")
         await followed.until_counted("a", "b", "c")
-        assert reasons == {Unreadable.BOUNDS: 2, Unreadable.MALFORMED: 1}
-        assert len(followed.problems) == 1
+        assert reasons == {Unreadable.BOUNDS: 3, Unreadable.MALFORMED: 1}
+        assert len(followed.problems) == 2
         assert followed.sink.lost_events == 0
         # when a key becomes a stream, and one that was is none
         client.delete(events_key("bad"))
@@ -237,16 +338,27 @@ async def test_what_is_too_long_or_no_stream_stops_nothing(redis_server: RedisSe
         client.delete(events_key())
         client.set(events_key(), "text")
         await followed.until(lambda: followed.feed.problems)
-        assert len(followed.problems) == 1
+        assert len(followed.problems) == 2
+        # then it is no hurry to ask again: whoever writes such keys may go on
+        began = time.monotonic()
+        await followed.feed._take_refusal("WRONGTYPE of one", ("XREAD",))
+        assert time.monotonic() - began >= hook_feed.BLOCK
+        # when nobody has the queue any more
+        client.zrem(QUEUES, QUEUE)
+        await followed.until(lambda: not followed.feed.problems)
 
 
 @pytest.mark.parametrize("denied", ["zrange", "hmget", "hstrlen", "xinfo|stream", "xread"])
 async def test_a_right_that_is_denied_is_named(redis_server: RedisServer, client: redis.Redis, denied: str) -> None:
-    HookedWorker(client, "w").end("a")
+    worker = HookedWorker(client, "w")
+    worker.end("a")
     client.execute_command("ACL", "SETUSER", "reader", "on", ">x", "~*", "+@all", f"-{denied}")  # type: ignore[no-untyped-call]
     url = redis_server.url().replace("redis://", "redis://reader:x@")
     async with following(url) as followed:
         await followed.until(lambda: followed.problems)
+        worker.end("b")
+        tries = len(followed.problems)
+        await followed.until(lambda: len(followed.problems) >= tries + 2)
         assert isinstance(followed.problems[0], Refused)
         assert denied.partition("|")[0] in str(followed.problems[0]).lower()
         assert not followed.sink.modes
@@ -254,6 +366,10 @@ async def test_a_right_that_is_denied_is_named(redis_server: RedisServer, client
         # when it is given
         client.execute_command("ACL", "SETUSER", "reader", f"+{denied}")  # type: ignore[no-untyped-call]
         await followed.until_connected()
+        # then what was written before then does not count: it did by its result
+        worker.end("c")
+        await followed.until_counted("c")
+        assert followed.sink.lost_events == 0
 
 
 async def test_little_is_asked_where_nobody_has_the_hook(redis_server: RedisServer, client: redis.Redis) -> None:

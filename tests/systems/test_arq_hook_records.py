@@ -26,7 +26,7 @@ from exporter.systems.arq.hook.records import (
 from tests.systems.hook_records import fields, flat
 
 NOW = 1_700_000_000.0
-TIMES = {"due": NOW - 2, "start": NOW, "end": NOW + 1.5}
+TIMES = {"due": NOW - 2, "start": NOW, "end": NOW + 1.5, "written": NOW + 2.5}
 ODD_NUMBERS = ["", "x", "nan", "inf", "-1", "1e300", "9" * 400]
 BYTES = st.binary(max_size=40) | st.sampled_from([b"1", b"succeeded", b"1700000000.5"])
 
@@ -44,10 +44,22 @@ def told(**changes: Any) -> Told | Unreadable:
 
 
 def test_an_entry_as_it_is_written() -> None:
-    assert told() == Told("q", "send", "j", Outcome.SUCCEEDED, None, 1, NOW - 2, NOW, NOW + 1.5, False)
-    assert told(outcome="retried", exception="", kept=1, **{"try": 3}) == Told(
-        "q", "send", "j", None, None, 3, NOW - 2, NOW, NOW + 1.5, True
+    succeeded = Told(
+        queue="q",
+        task="send",
+        job_id="j",
+        outcome=Outcome.SUCCEEDED,
+        exception=None,
+        attempt=1,
+        due=NOW - 2,
+        start=NOW,
+        end=NOW + 1.5,
+        written=NOW + 2.5,
+        kept=False,
     )
+    assert told() == succeeded
+    retried = msgspec.structs.replace(succeeded, outcome=None, attempt=3, kept=True)
+    assert told(outcome="retried", exception="", kept=1, **{"try": 3}) == retried
     assert told(outcome="failed", exception="KeyError").exception == "KeyError"  # type: ignore[union-attr]
     assert told(outcome="aborted").outcome is Outcome.ABORTED  # type: ignore[union-attr]
 
@@ -77,7 +89,7 @@ def test_a_field_that_is_missing(missing: bytes) -> None:
 
 def test_no_number_beyond_reason() -> None:
     for number in ODD_NUMBERS:
-        for name in ("start", "end", "try"):
+        for name in ("start", "end", "written", "try"):
             assert told(**{name: number}) is Unreadable.MALFORMED
         assert read_entry("q", flat(entry(n=number))) is Unreadable.MALFORMED
     assert told(kept="yes") is told(outcome="won") is Unreadable.MALFORMED
@@ -86,7 +98,7 @@ def test_no_number_beyond_reason() -> None:
 def test_no_duration_is_negative_and_no_due_time_made_up() -> None:
     backwards = told(end=NOW - 5)
     assert isinstance(backwards, Told)
-    assert backwards.end == backwards.start
+    assert (backwards.end, backwards.run) == (NOW - 5, 0.0)  # as its result tells it, whose clock was set back
     for unknown in (*ODD_NUMBERS, 0.001, 0):
         found = told(due=unknown)
         assert isinstance(found, Told)
@@ -101,15 +113,15 @@ def test_what_is_too_long() -> None:
 
 
 def worker(**changes: Any) -> list[bytes | None]:
-    numbers = {"slots": 10, "busy": 2, "functions": 3}
+    numbers = {"slots": 10, "busy": 2, "functions": 3, "records": 40}
     known = {"v": 1, "queue": "q", "started": NOW, "at": NOW + 1, "beat": 5, **numbers, "arq": "0.28.0"} | changes
     return [None if known[name] is None else str(known[name]).encode() for name in WORKER_FIELDS]
 
 
 def test_a_worker() -> None:
-    assert read_worker(worker()) == WorkerRecord("q", NOW, NOW + 1, 5.0, 10, 2, 3, "0.28.0")
+    assert read_worker(worker()) == WorkerRecord("q", NOW, NOW + 1, 5.0, 10, 2, 3, "0.28.0", 40)
     assert read_worker([None] * len(WORKER_FIELDS)) is None
-    for name in ("started", "at", "beat", "slots", "busy", "functions"):
+    for name in ("started", "at", "beat", "slots", "busy", "functions", "records"):
         for number in (None, *ODD_NUMBERS):
             assert read_worker(worker(**{name: number})) is Unreadable.MALFORMED, name
     assert read_worker(worker(queue="q" * 513)) is read_worker(worker(arq="1" * 65)) is Unreadable.BOUNDS
@@ -132,9 +144,9 @@ def test_progress() -> None:
     assert read_progress(b" " * (RUNNING_BYTES + 1)) is None
 
 
-@given(st.lists(BYTES, max_size=30), st.lists(st.none() | BYTES, min_size=9, max_size=9), st.binary(max_size=60))
+@given(st.lists(BYTES, max_size=30), st.lists(st.none() | BYTES, min_size=10, max_size=10), st.binary(max_size=60))
 def test_nothing_raises(parts: list[bytes], values: list[bytes | None], running: bytes) -> None:
-    whole = [part for pair in zip(ENTRY_FIELDS, [*parts, *[b"1"] * 12], strict=False) for part in pair]
+    whole = [part for pair in zip(ENTRY_FIELDS, [*parts, *[b"1"] * 13], strict=False) for part in pair]
     for found in (read_entry("q", parts), read_entry("q", whole)):
         assert isinstance(found, Entry | Unreadable)
     assert isinstance(read_worker(values), WorkerRecord | Unreadable | None)

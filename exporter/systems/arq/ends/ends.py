@@ -32,7 +32,7 @@ from exporter.model import Finished, Outcome, Retried, Sink
 from exporter.safe.text import UNKNOWN
 from exporter.systems.arq.ends.by_job import ByJob
 from exporter.systems.arq.ends.retries import Retries
-from exporter.systems.arq.ends.witnesses import Counted, Found, Record, Told, finished, found_for, merged, take
+from exporter.systems.arq.ends.witnesses import Counted, Found, Record, Told, find, finished, merged, take
 
 LEAST_HOLD: Final = 2.0
 """Seconds for which an end that nobody kept waits for a record in any queue: so much later, at most, it is known that
@@ -73,7 +73,7 @@ class Ends:
         self._monotonic = monotonic
         self._hooked: dict[str, float] | None = None  # until when, monotonic; None: records are not read
         self._hold = LEAST_HOLD
-        self._waiting: ByJob[Found] = ByJob()  # for their records
+        self._waiting: dict[bool, ByJob[Found]] = {True: ByJob(), False: ByJob()}  # for their records, by `hooked`
         self._passed: ByJob[Found] = ByJob()  # counted without
         self._records: ByJob[Record] = ByJob()  # that wait for their results
         self._counted: dict[bool, ByJob[Counted]] = {True: ByJob(), False: ByJob()}  # without, by `kept`
@@ -96,13 +96,12 @@ class Ends:
             self._count_retry(told, sink)
             return
         now = self._monotonic()
-        if waiting := found_for(told, self._waiting.of(told.job_id)):
-            self._waiting.remove(told.job_id, waiting)
+        if waiting := find(told, *self._waiting.values()):
             self._count(merged(waiting.event, told), waiting.sink)
-        elif passed := found_for(told, self._passed.of(told.job_id), late=True):
-            self._passed.remove(told.job_id, passed)
-            if not passed.result:  # counted as unknown
-                sink.lost(1)
+        elif passed := find(told, self._passed, late=True):
+            self._lose(sink, kept=passed.result)  # it was counted, as unknown if it was not kept
+        elif told.delay > MEMORY and not self.alone:
+            self._lose(sink, kept=told.kept)  # it may have been counted, and forgotten
         elif told.kept and not self.alone:
             self._records.add(told.job_id, Record(told, sink, now))
             self._make_room(self._records)
@@ -111,24 +110,38 @@ class Ends:
 
     # -- the course of time -------------------------------------------------------------------------------------
 
+    def listen(self) -> None:
+        """All records are going to be read that are written from now on: whatever else tells of their ends meanwhile is
+        remembered."""
+        self._hooked = self._hooked or {}
+
+    def ignore(self) -> None:
+        """They cannot be read: nothing waits for them."""
+        self._hooked = None
+        for waiting in self._waiting.values():
+            for found in waiting.drop(lambda _: True):
+                self._pass(found)
+
     def watch(self, queues: Collection[str], hold: float) -> None:
         """Records are read. `queues` have live instrumented workers, of whose beats the longest is `hold` seconds."""
         now = self._monotonic()
-        self._hold = min(max(hold, LEAST_HOLD), LONGEST_HOLD)
+        self._hold = max(hold, LEAST_HOLD)
         self._hooked = {queue: until for queue, until in (self._hooked or {}).items() if until > now}
         self._hooked |= dict.fromkeys(queues, now + self._hold)  # records may be read after their worker went
 
     def release(self, caught_up: float | None = None) -> None:
         """Counts what has waited long enough. `caught_up`: all records written by then have been read (monotonic);
-        None where that cannot be said."""
+        None where that cannot be said: what they say of an end is yet to come, and it waits for them within bounds."""
         now = self._monotonic()
-        # While records are not read, what they say of an end is yet to come: it waits for them, within bounds.
-        before = max(now - LONGEST_HOLD, -math.inf if caught_up is None else caught_up - self._hold)
-        for found in self._waiting.drop(lambda found: found.came <= before):
-            self._pass(found)
+        read = -math.inf if caught_up is None else caught_up
+        for hooked, waiting in self._waiting.items():
+            before = max(now - LONGEST_HOLD, read - (self._hold if hooked else LEAST_HOLD))
+            for found in waiting.drop(lambda found, before=before: found.came <= before):  # type: ignore[misc]
+                self._pass(found)
+        before = max(now - LONGEST_HOLD, read - self._hold)
         for record in self._records.drop(lambda record: record.came <= before):
             self._count_record(record.told, record.sink, now)
-        self._forget(now)
+        self._forget(read - (MEMORY if self._hooked else SHORT_MEMORY))
 
     def _make_room(self, items: ByJob[N]) -> None:
         """Nothing waits for ever, though nobody else should see to it."""
@@ -148,21 +161,25 @@ class Ends:
             self._count(merged(event, record.told), found.sink)
         elif take(self._counted[not found.result], found):
             return
-        elif found.result and found.began_by(self._horizon):
+        elif self._hooked is None:
+            self._pass(found)
+        else:
+            self._may_be_told(found, hooked=self._is_hooked(event.queue, found.came))
+
+    def _may_be_told(self, found: Found, *, hooked: bool) -> None:
+        """A record of it may come: for sure where the queue is `hooked`."""
+        if hooked and found.result and found.began_by(self._horizon):
             found.sink.lost(1)  # its record may have been counted, and forgotten
-        elif self._may_be_told(found):
-            self._waiting.add(event.job_id, found)
-            self._make_room(self._waiting)
+        elif hooked or not found.result:
+            self._waiting[hooked].add(found.event.job_id, found)
+            self._make_room(self._waiting[hooked])
         else:
             self._pass(found)
 
-    def _may_be_told(self, found: Found) -> bool:
-        """Whether a record of it may come."""
-        if self._hooked is None:
-            return False
-        if not found.result:
-            return True
-        return self._hooked.get(found.event.queue, -math.inf) > found.came
+    def _is_hooked(self, queue: str, now: float) -> bool:
+        """Whether a queue has instrumented workers; one that isn't known may be any."""
+        until = self._hooked or {}
+        return any(end > now for end in until.values()) if queue == UNKNOWN else until.get(queue, -math.inf) > now
 
     def _pass(self, found: Found) -> None:
         """No record tells of it."""
@@ -186,15 +203,22 @@ class Ends:
         self._count(finished(told, self._clock()), sink)
         if not self.alone:
             counted = self._counted[told.kept]
-            counted.add(told.job_id, Counted(told.start, told.end, now))
+            # Not later than now: what a wrong clock says must not keep all behind it from being forgotten.
+            counted.add(told.job_id, Counted(told.start, min(told.end, self._clock()), now))
             self._make_room(counted)
 
-    def _forget(self, now: float) -> None:
-        """Forgets that of which nobody will tell any more, or whose result would not be counted."""
-        reach, before = self._reach(), now - (MEMORY if self._hooked else SHORT_MEMORY)
+    def _lose(self, sink: Sink, *, kept: bool) -> None:
+        """A record came too late. How a job ended that was kept, is told by its result."""
+        if not kept:
+            sink.lost(1)
+
+    def _forget(self, before: float) -> None:
+        """Forgets that of which nobody will tell any more: what came before (monotonic), as long as records are read.
+        And records whose result would not be counted."""
         self._passed.drop(lambda passed: passed.came <= before)
         self._retries.forget(before)
         self._counted[False].drop(lambda counted: counted.came <= before)
+        reach = self._reach()
         for counted in self._counted[True].drop(lambda counted: counted.end < reach):
             if counted.end >= reach:  # there are too many
                 self._horizon = max(self._horizon, counted.end)

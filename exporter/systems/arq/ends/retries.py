@@ -50,8 +50,6 @@ class Retries:
         if untold:
             self._ahead[event.job_id] = _Ahead(untold, event.at, now)
             self._ahead.move_to_end(event.job_id)
-        else:
-            self._ahead.pop(event.job_id, None)
         return event if untold == event.retried else msgspec.structs.replace(event, retried=untold)
 
     def forget(self, before: float) -> None:

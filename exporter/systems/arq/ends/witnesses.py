@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Final, TypeVar
 
 import msgspec
@@ -30,6 +29,8 @@ class Told(msgspec.Struct, frozen=True, gc=False):
     due: float | None
     start: float
     end: float
+    written: float
+    """When the worker could write the record."""
     kept: bool
     """Whether arq keeps a result of it."""
 
@@ -37,6 +38,11 @@ class Told(msgspec.Struct, frozen=True, gc=False):
     def wait(self) -> float | None:
         """From due to started, of a first attempt."""
         return max(0.0, self.start - self.due) if self.attempt == 1 and self.due is not None else None
+
+    @property
+    def delay(self) -> float:
+        """How long it took to be written, in seconds."""
+        return self.written - self.end
 
     @property
     def run(self) -> float:
@@ -132,14 +138,21 @@ def take(records: ByJob[R], found: Found) -> R | None:
     return None
 
 
-def found_for(told: Told, ends: Collection[Found], *, late: bool = False) -> Found | None:
-    """The end that a record tells of. Of several that may, one that it expects comes first.
+def find(told: Told, *where: ByJob[Found], late: bool = False) -> Found | None:
+    """The end that a record tells of, taken away. Of several that may, one that it expects comes first.
 
-    A record that is `late` is more often one of the job's next life, so that clocks have a say, though they may differ.
+    A record that is `late` is more often one of the job's next life, so that clocks have a say, though they may differ:
+    where the end has no times of its own.
     """
     fitting = [
-        found
-        for found in ends
-        if found.belongs_to(told.start, told.end) and (not late or told.end <= found.event.at + CLOCKS_AGREE)
+        (found, ends)
+        for ends in where
+        for found in ends.of(told.job_id)
+        if found.belongs_to(told.start, told.end)
+        and (found.result or not late or told.end <= found.event.at + CLOCKS_AGREE)
     ]
-    return min(fitting, key=lambda found: found.result is not told.kept, default=None)
+    if not fitting:
+        return None
+    found, ends = min(fitting, key=lambda pair: pair[0].result is not told.kept)
+    ends.remove(told.job_id, found)
+    return found

@@ -21,6 +21,7 @@ from exporter.systems.arq.feed.beside import first_of
 from exporter.systems.arq.feed.reading import decode
 from exporter.systems.arq.hook.reading import (
     EntryReply,
+    Position,
     as_id,
     as_position,
     read_index,
@@ -39,6 +40,8 @@ BLOCK: Final = 0.5
 """Seconds for which a read waits for records. The PING of the connection stands behind it."""
 ENTRIES: Final = 500
 """Read in one go, of all streams together: a reply is taken apart in one piece."""
+FEWEST: Final = 5
+"""Read of each stream all the same, however many there are. Those that have more are read once more, by themselves."""
 LOOK_INTERVAL: Final = 1.0
 """Seconds between two looks at the workers."""
 BUSY_SHARE: Final = 0.1
@@ -79,7 +82,7 @@ class HookFeed:
         self._workers = Workers(forget_workers_after, only)
         self._streams = Streams()
         self._numbers = Numbers()
-        self._armed_at: float | None = None  # by our wall clock
+        self._armed_at: float | None = None  # since when records count, by our wall clock; None: they were never read
         self._standing: frozenset[str] = frozenset()  # the workers that there were then
         self._doubts: Mapping[str, int] = {}
         self._to_look_at: list[str] = []
@@ -101,11 +104,12 @@ class HookFeed:
 
     def workers(self) -> Collection[WorkerState] | None:
         """The workers; None while they are not known, or where none has the hook."""
-        return self._workers.states(self._monotonic())
+        return self._workers.states(self._clock(), self._monotonic())
 
     def queue(self, queue: str) -> QueueWorkers:
         """The workers of a queue, as far as they are known."""
-        return self._workers.queue(queue, self._ends.last_untold.get(queue), self._monotonic())
+        untold = self._ends.last_untold.get(queue)
+        return self._workers.queue(queue, untold, self._clock(), self._monotonic())
 
     # -- following ----------------------------------------------------------------------------------------------
 
@@ -121,24 +125,31 @@ class HookFeed:
 
     async def _follow(self, connection: PushConnection) -> None:
         self._workers.connected(self._monotonic())
-        await self._arm()
-        await self._read_once(connection, block=None)  # denied it would be now
+        self._ends.listen()
+        try:
+            await self._arm(connection)
+        finally:
+            if self._armed_at is None:
+                self._ends.ignore()
         self._watch()
         self._sink.connected("stream")
         await first_of(self._read(connection), self._keep_looking())
 
-    async def _arm(self) -> None:
-        """First of all what stands in the streams is passed over; after a gap, it is what was written meanwhile."""
-        came = self._armed_at is None
-        now = self._clock()
+    async def _arm(self, connection: PushConnection) -> None:
+        """What stands in the streams is passed over, until they could be read for the first time; after a gap, it is
+        what was written meanwhile."""
+        now, first = self._clock(), self._armed_at is None
         await self._look_for_queues()
-        await self._check_streams()
+        await (self._pass_over() if first else self._check_streams())
         self._to_look_at = []
         await self._look(WORKERS)
-        if came:
-            self._armed_at, self._standing = now, self._workers.ids
+        if first:
+            self._standing = self._workers.ids
         else:
             await self._catch_up()
+        await self._read_once(connection, block=None)  # denied it would be now
+        if first:
+            self._armed_at = now
 
     # -- records ------------------------------------------------------------------------------------------------
 
@@ -155,20 +166,29 @@ class HookFeed:
     async def _read_once(self, connection: PushConnection, block: float | None) -> bool:
         """Reads a page of each stream, for which it waits if need be. Whether nothing is left unread that stood there
         when it began."""
-        streams = self._streams.readable
+        full = await self._read_page(connection, self._streams.readable, block)
+        if full and len(full) < len(self._streams.readable):
+            rest = {queue: position for queue, position in self._streams.readable.items() if queue in full}
+            full = await self._read_page(connection, rest, None)
+        return not full
+
+    async def _read_page(
+        self, connection: PushConnection, streams: Mapping[str, Position], block: float | None
+    ) -> Collection[str]:
+        """Reads a page of each stream. Returns the queues that may have more."""
         if not streams:
-            return True
+            return ()
         keys = {stream_key(queue): queue for queue in streams}
-        count = max(1, ENTRIES // len(streams))
+        count = max(FEWEST, ENTRIES // len(streams))
         waiting = () if block is None else ("BLOCK", int(block * 1000))
         command: Command = ("XREAD", "COUNT", count, *waiting, "STREAMS", *keys, *map(as_id, streams.values()))
         (reply,) = await connection.many([command])
         if isinstance(reply, Exception):
             await self._take_refusal(str(reply), command)
-            return False
+            return streams.keys()
         pages = {keys[key]: entries for key, entries in reply or ()}
         await self._take_pages(pages)
-        return all(len(entries) < count for entries in pages.values())
+        return {queue for queue, entries in pages.items() if len(entries) >= count}
 
     async def _take_refusal(self, text: str, command: Command) -> None:
         """Of all streams together, for the sake of one key."""
@@ -205,7 +225,10 @@ class HookFeed:
 
     def _take_entry(self, queue: str, entry: Entry) -> None:
         told = entry.told
-        if not isinstance(told, Unreadable) and self._stood_before(queue, entry.worker, told.end):
+        if not self._numbers.credible(entry.worker, entry.n):
+            self._sink.undecodable(Unreadable.MALFORMED, 1)
+            return
+        if not isinstance(told, Unreadable) and self._stood_before(queue, entry.worker, told.written):
             self._numbers.note(entry.worker, entry.n)
             return
         missing = self._numbers.take(entry.worker, entry.n)
@@ -218,11 +241,11 @@ class HookFeed:
         else:
             self._ends.told(told, self._sink)
 
-    def _stood_before(self, queue: str, worker: str, end: float) -> bool:
+    def _stood_before(self, queue: str, worker: str, written: float) -> bool:
         """Whether an entry stood there when we came, and shows again as its stream is read anew."""
         if not self._streams.rewound(queue) or worker in self._numbers:
             return False
-        return self._armed_at is not None and end < self._armed_at
+        return self._armed_at is not None and written < self._armed_at
 
     # -- workers ------------------------------------------------------------------------------------------------
 
@@ -254,8 +277,11 @@ class HookFeed:
     async def _check_streams(self) -> None:
         self._checked = self._monotonic()
         positions = self._streams.positions()  # before they are asked for: records are read meanwhile
+        self._streams.check(await read_last_ids(self._pulls, self._streams.wanted), positions)
+
+    async def _pass_over(self) -> None:
         last_ids = await read_last_ids(self._pulls, self._streams.wanted)
-        self._streams.check(last_ids, positions, int(self._clock() * 1000))
+        self._streams.pass_over(last_ids, int(self._clock() * 1000))
 
     async def _look(self, most: int) -> None:
         """Looks at so many workers: the next ones of those that there were when all had been looked at."""
@@ -271,6 +297,7 @@ class HookFeed:
             self._resolve_doubts()
 
     async def _look_at(self, workers: Collection[str]) -> None:
+        asked = self._monotonic()
         found, lengths = await read_workers(self._pulls, workers)
         tick = self._monotonic()
         new = []
@@ -278,8 +305,9 @@ class HookFeed:
             if isinstance(record, Unreadable):
                 if self._workers.refuse(worker, record, tick):
                     self._sink.undecodable(record, 1)
-            elif self._workers.look(worker, record, tick):
+            elif self._workers.look(worker, record, asked, tick) and record is not None:
                 new.append(worker)
+                self._numbers.made(worker, record.records)
         if new:
             self._sink.received("worker", len(new))
         for worker, progress in (await read_lists(self._pulls, {worker: lengths[worker] for worker in new})).items():

@@ -36,10 +36,11 @@ _MOST: Final = 10**12
 _MOST_TRIES: Final = 1_000_000
 _LONGEST_NUMBER: Final = 32
 
-WORKER_FIELDS: Final = ("v", "queue", "started", "at", "beat", "slots", "busy", "functions", "arq")
+WORKER_FIELDS: Final = ("v", "queue", "started", "at", "beat", "slots", "busy", "functions", "arq", "records")
 """Of a worker's hash those that are read."""
 ENTRY_FIELDS: Final = (
-    *(b"v", b"worker", b"n", b"job", b"task", b"outcome", b"exception", b"try", b"due", b"start", b"end", b"kept"),
+    *(b"v", b"worker", b"n", b"job", b"task", b"outcome", b"exception"),
+    *(b"try", b"due", b"start", b"end", b"written", b"kept"),
 )
 """Of an entry of the stream, in the order in which they are written."""
 _OUTCOMES: Final[dict[bytes, Outcome | None]] = {
@@ -66,6 +67,8 @@ class WorkerRecord(msgspec.Struct, frozen=True, gc=False):
     functions: int
     version: str
     """Of arq."""
+    records: int
+    """How many it has made of ends."""
 
 
 class Progress(msgspec.Struct, frozen=True, gc=False):
@@ -103,7 +106,7 @@ def read_worker(values: Sequence[Raw]) -> WorkerRecord | Unreadable | None:
     if all(value is None for value in values):
         return None
     try:
-        version, queue, started, at, beat, slots, busy, functions, arq = values
+        version, queue, started, at, beat, slots, busy, functions, arq, records = values
         _check_version(version)
         return WorkerRecord(
             _text(queue, LONGEST_QUEUE),
@@ -114,6 +117,7 @@ def read_worker(values: Sequence[Raw]) -> WorkerRecord | Unreadable | None:
             _whole(busy, 0, _MOST),
             _whole(functions, 0, _MOST),
             _text(arq, LONGEST_VERSION),
+            _whole(records, 0, _MOST),
         )
     except _UnreadableRecord as error:
         return error.reason
@@ -149,21 +153,21 @@ def read_entry(queue: str, fields: Sequence[bytes]) -> Entry | Unreadable:
 
 
 def _told(queue: str, values: Sequence[bytes]) -> Told:
-    _, _, _, job, task, outcome, exception, attempt, due, start, end, kept = values
+    _, _, _, job, task, outcome, exception, attempt, due, start, end, written, kept = values
     if outcome not in _OUTCOMES or kept not in _KEPT:
         raise _UnreadableRecord(Unreadable.MALFORMED)
-    started = _time(start)
     return Told(
-        queue,
-        _text(task, LONGEST_TASK),
-        _text(job, LONGEST_WORKER),
-        _OUTCOMES[outcome],
-        _text(exception, LONGEST_EXCEPTION) or None,
-        _whole(attempt, 1, _MOST_TRIES),
-        _due(due),
-        started,
-        max(started, _time(end)),
-        _KEPT[kept],
+        queue=queue,
+        task=_text(task, LONGEST_TASK),
+        job_id=_text(job, LONGEST_WORKER),
+        outcome=_OUTCOMES[outcome],
+        exception=_text(exception, LONGEST_EXCEPTION) or None,
+        attempt=_whole(attempt, 1, _MOST_TRIES),
+        due=_due(due),
+        start=_time(start),
+        end=_time(end),  # before its start where the clock was set back: only as it is it fits its result
+        written=_time(written),
+        kept=_KEPT[kept],
     )
 
 

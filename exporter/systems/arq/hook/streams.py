@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
 from exporter.brokers.pulls import ReplyTooLarge
@@ -13,6 +13,8 @@ QUEUES: Final = 1000
 """Streams that are read: those that were written to last. Of as many others the positions are remembered."""
 WORKERS: Final = 10_000
 """Whose numbers are remembered; beyond, the one not heard of for longest makes room."""
+STEP: Final = 1_000_000
+"""Records that a worker may have made beyond those that it is known to have made: what claims more is not believed."""
 
 
 class Streams:
@@ -23,8 +25,6 @@ class Streams:
         self._rewound: set[str] = set()
         self._odd: set[str] = set()
         self._wanted: tuple[str, ...] = ()
-        self.armed = False
-        """Whether it is known what stood in the streams when we came: nothing of that counts."""
 
     @property
     def wanted(self) -> Collection[str]:
@@ -58,20 +58,27 @@ class Streams:
         """Up to where each was read by now."""
         return dict(self._positions)
 
-    def check(self, last_ids: Mapping[str, LastId], positions: Mapping[str, Position], now_ms: int) -> None:
-        """What the streams gave as their last ids when they had been read up to `positions`, or further. At first all
-        that stands there is passed over; where a last id is not known, what stands there by our clock."""
+    def pass_over(self, last_ids: Mapping[str, LastId], now_ms: int) -> None:
+        """Nothing counts of what stands in the streams: all up to their last ids or, where one is not known, to what
+        our clock shows."""
+        for queue, last in self._true(last_ids):
+            self._positions[queue] = last or (now_ms, 0)
+
+    def check(self, last_ids: Mapping[str, LastId], positions: Mapping[str, Position]) -> None:
+        """What the streams gave as their last ids when they had been read up to `positions`, or further."""
+        for queue, last in self._true(last_ids):
+            if last is not None and last < positions.get(queue, START):
+                self._positions[queue] = START  # flushed, or replaced by an older copy: ids begin anew
+                self._rewound.add(queue)
+
+    def _true(self, last_ids: Mapping[str, LastId]) -> Iterator[tuple[str, Position | None]]:
+        """The queues whose streams are some, with their last ids where these are known."""
         for queue, last in last_ids.items():
             if isinstance(last, NoStream):
                 self._odd.add(queue)
-                continue
-            self._odd.discard(queue)
-            if not self.armed:
-                self._positions[queue] = (now_ms, 0) if isinstance(last, ReplyTooLarge) else last
-            elif not isinstance(last, ReplyTooLarge) and last < positions.get(queue, START):
-                self._positions[queue] = START  # flushed, or replaced by an older copy: ids begin anew
-                self._rewound.add(queue)
-        self.armed = True
+            else:
+                self._odd.discard(queue)
+                yield queue, None if isinstance(last, ReplyTooLarge) else last
 
     def read(self, queue: str, position: Position) -> None:
         """Its stream was read so far."""
@@ -87,10 +94,22 @@ class Numbers:
 
     def __init__(self) -> None:
         self._last: OrderedDict[str, int] = OrderedDict()
+        self._made: OrderedDict[str, int] = OrderedDict()
         self._doubts: dict[str, int] = {}
 
     def __contains__(self, worker: str) -> bool:
         return worker in self._last
+
+    def made(self, worker: str, records: int) -> None:
+        """How many records a worker has made, it says. Remembered beyond its goodbye: its last ones are read later."""
+        self._made[worker] = records
+        self._made.move_to_end(worker)
+        if len(self._made) > WORKERS:
+            self._made.popitem(last=False)
+
+    def credible(self, worker: str, n: int) -> bool:
+        """Whether a worker can have made so many records by now."""
+        return n <= STEP + max(self._last.get(worker, 0), self._made.get(worker, 0))
 
     def take(self, worker: str, n: int) -> int | None:
         """The n-th record of a worker was read. Returns how many are missing before it; None if it was seen before.

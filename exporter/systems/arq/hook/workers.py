@@ -1,18 +1,19 @@
 """The workers that have the hook, by what they write: who lives, who was lost, and what the live ones are busy with.
 
 Liveness is judged by our own monotonic clock, at each look: a worker's clock may be wrong. `tick` is always the
-monotonic time of what is told or asked.
+monotonic time of what is told or asked, `now` the time by our wall clock.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from exporter.model import Unreadable, WorkerState
 from exporter.systems.arq.hook.records import Progress, WorkerRecord
+from exporter.systems.arq.hook.streams import QUEUES
 
 BEAT: Final = 5.0
 """Seconds between two writes of a worker, where it does not say."""
@@ -34,6 +35,7 @@ class QueueWorkers:
     progress_jobs: int | None = 0
     """Running jobs that report progress; None where a worker's list of them cannot be read."""
     oldest_progress: float | None = None
+    """Of these, when the one that is silent for longest did so last, by our clock."""
 
 
 NOT_KNOWN: Final = QueueWorkers(None, None, None, None)
@@ -44,39 +46,55 @@ class Worker:
     """One worker, by its id."""
 
     __slots__ = (
-        *("_looked", "_offset", "heard", "name", "progress", "record", "unreadable", "unreadable_at", "up", "written"),
+        *("_offset", "heard", "looked", "name", "progress", "record", "replaced", "unreadable", "unreadable_at"),
+        *("up", "written"),
     )
 
-    def __init__(self, worker_id: str, written: float, age: float, tick: float) -> None:
-        """It wrote last when its clock showed `written`, by ours `age` seconds ago."""
+    def __init__(self, worker_id: str, written: float, now: float, tick: float) -> None:
+        """It wrote last when its clock showed `written`."""
         self.name = worker_id.rpartition(":")[0] or worker_id
         self.up = False
+        self.replaced = False
+        """Whether, since it was lost, a later one of its name lived."""
         self.written = written
-        self.heard = tick - max(0.0, age)
         self.record: WorkerRecord | None = None
         self.progress: Progress | None = Progress()
         self.unreadable: Unreadable | None = None
         self.unreadable_at = -math.inf
-        self._looked = -math.inf
-        self._offset = math.inf  # what our clock shows more than the worker's
+        self.looked = -math.inf  # when its record was asked for last
+        # What our monotonic clock shows more than the worker's. Its clock is taken to agree with ours while it can.
+        self._offset = tick - now
+        self.heard = min(tick, written + self._offset)
 
     @property
     def beat(self) -> float:
         return BEAT if self.record is None else self.record.beat
 
-    def look(self, record: WorkerRecord | None, tick: float, connected: float) -> bool:
-        """What its record is now. Whether it wrote since the last look."""
+    @property
+    def since(self) -> float:
+        """When it started, by its clock; of one that was lost before we came, when it wrote last."""
+        return self.written if self.record is None else self.record.started
+
+    @property
+    def reported(self) -> float | None:
+        """When that of its running jobs last reported progress which is silent for longest, by our monotonic clock."""
+        oldest = None if self.progress is None else self.progress.oldest
+        return None if oldest is None else min(oldest + self._offset, self.heard)
+
+    def look(self, record: WorkerRecord | None, asked: float, tick: float, connected: float) -> bool:
+        """What its record is, that was asked for at `asked`. Whether it wrote since the last look."""
         new = record is not None and (self.record is None or record.at != self.record.at)
         if record is not None and new:
-            # A look may come long after the write: the one that came soonest tells by how much the clocks differ.
-            self._offset = min(self._offset, tick - record.at)
-            self.heard = max(self._looked, record.at + self._offset)
+            # The last look saw nothing of it yet, and what one writes that lives is a beat old at most.
+            earliest = max(self.looked, asked - record.beat)
+            self._offset = min(max(self._offset, earliest - record.at), tick - record.at)
+            self.heard = record.at + self._offset
             self.up, self.written = True, record.at
         elif tick - connected < self.beat:
             pass  # while nothing was read it may have been unable to write, too
         elif record is None or tick - self.heard > STALE_BEATS * self.beat:
             self.up = False
-        self._looked = tick
+        self.looked = asked
         self.record = record or self.record
         return new
 
@@ -93,7 +111,7 @@ class Workers:
         self._by_queue: dict[str, QueueWorkers] = {}
         self._went: dict[str, float] = {}  # since when a queue has no live workers
         self._queues: Collection[str] = ()
-        self._seen_any = False
+        self._seen_all = False
         self.longest_beat = 0.0
         """Of the live workers, in seconds."""
 
@@ -119,7 +137,7 @@ class Workers:
             del self._workers[worker_id]
         for worker_id, at in written.items():
             if worker_id not in self._workers:
-                self._workers[worker_id] = Worker(worker_id, at, now - at, tick)
+                self._workers[worker_id] = Worker(worker_id, at, now, tick)
 
     def to_look_at(self, tick: float) -> list[str]:
         """The workers whose records are to be read."""
@@ -129,18 +147,19 @@ class Workers:
             if worker.unreadable is not Unreadable.BOUNDS or tick - worker.unreadable_at > ODD_PAUSE
         ]
 
-    def look(self, worker_id: str, record: WorkerRecord | None, tick: float) -> bool:
-        """The record of a worker, if it has one. Returns whether it wrote since the last look."""
+    def look(self, worker_id: str, record: WorkerRecord | None, asked: float, tick: float) -> bool:
+        """The record of a worker, if it has one, that was asked for at `asked`. Returns whether it wrote since the last
+        look."""
         worker = self._workers[worker_id]
         worker.unreadable = None
-        return worker.look(record, tick, self._connected_at(tick))
+        return worker.look(record, asked, tick, self._connected_at(tick))
 
     def refuse(self, worker_id: str, reason: Unreadable, tick: float) -> bool:
         """The record of a worker cannot be read. Returns whether that is new."""
         worker = self._workers[worker_id]
         new = worker.unreadable is not reason
         worker.unreadable, worker.unreadable_at = reason, tick
-        worker.look(worker.record, tick, self._connected_at(tick))  # no news of it
+        worker.look(worker.record, worker.looked, tick, self._connected_at(tick))  # no news of it
         return new
 
     def progress(self, worker_id: str, progress: Progress | None) -> None:
@@ -149,15 +168,25 @@ class Workers:
 
     def looked(self, queues: Collection[str], tick: float) -> None:
         """Everything was looked at; `queues` are those of the index."""
+        self._seen_all = True
+        self._note_replaced()
         live: dict[str, list[Worker]] = {}
         for worker in self._ours():
-            self._seen_any = True
             if worker.up and worker.record is not None:
                 live.setdefault(worker.record.queue, []).append(worker)
         self.longest_beat = max((worker.beat for workers in live.values() for worker in workers), default=0.0)
-        self._by_queue = {queue: _together(workers) for queue, workers in live.items()}
-        self._queues = dict.fromkeys([*queues, *live])
+        self._queues = dict.fromkeys([*dict.fromkeys([*queues, *live])][:QUEUES])
+        self._by_queue = {queue: _together(live[queue]) for queue in self._queues if queue in live}
         self._went = {queue: self._went.get(queue, tick) for queue in self._queues if queue not in live}
+
+    def _note_replaced(self) -> None:
+        latest: dict[str, float] = {}
+        for worker in self._workers.values():
+            if worker.up:
+                latest[worker.name] = max(worker.since, latest.get(worker.name, worker.since))
+        for worker in self._workers.values():
+            later = worker.since < latest.get(worker.name, -math.inf)
+            worker.replaced = not worker.up and (worker.replaced or later)
 
     # -- what is asked ------------------------------------------------------------------------------------------
 
@@ -176,27 +205,30 @@ class Workers:
         worker = self._workers.get(worker_id)
         return None if worker is None or worker.record is None else worker.record.started
 
-    def queue(self, queue: str, untold: float | None, tick: float) -> QueueWorkers:
-        """The live workers of a queue; NOT_KNOWN where that is not known. `untold` is when the last end came that no
-        record told of: if none with the hook lived by then, others work there."""
+    def queue(self, queue: str, untold: float | None, now: float, tick: float) -> QueueWorkers:
+        """The live workers of a queue; NOT_KNOWN where that is not known. `untold` is when (monotonic) the last end
+        came that no record told of: if none with the hook lived by then, others work there."""
         if self._connected is None or queue not in self._queues:
             return NOT_KNOWN
         went = self._went.get(queue)
         if went is not None and untold is not None and untold > went and tick - untold < OTHERS_MEMORY:
             return NOT_KNOWN
-        return self._by_queue.get(queue, QueueWorkers())
+        workers = self._by_queue.get(queue, QueueWorkers())
+        oldest = workers.oldest_progress
+        return workers if oldest is None else replace(workers, oldest_progress=now - (tick - oldest))
 
-    def states(self, tick: float) -> Collection[WorkerState] | None:
-        """Every worker; None while that is not known, or none was ever seen."""
-        if self._connected is None or not (self._seen_any or self._queues):
+    def states(self, now: float, tick: float) -> Collection[WorkerState] | None:
+        """Every worker; None while that is not known, or where nothing is left of any: the hook may be gone, or what
+        they wrote."""
+        if self._connected is None or not self._seen_all or not (self._queues or any(True for _ in self._ours())):
             return None
         shown = {}
         for worker_id, worker in self._by_age():
             if worker.up and worker.name in shown:  # of two that live the later one goes by its whole id
                 shown[worker_id] = worker
-            elif worker.up or tick - worker.heard <= self._forget_after:
+            elif worker.up or (not worker.replaced and tick - worker.heard <= self._forget_after):
                 shown.setdefault(worker.name, worker)
-        return [_state(name, worker) for name, worker in shown.items()]
+        return [_state(name, worker, now - (tick - worker.heard)) for name, worker in shown.items()]
 
     def _connected_at(self, tick: float) -> float:
         return tick if self._connected is None else self._connected
@@ -206,25 +238,21 @@ class Workers:
         ours = {id(worker) for worker in self._ours()}
         return sorted(
             ((worker_id, worker) for worker_id, worker in self._workers.items() if id(worker) in ours),
-            key=lambda item: (not item[1].up, _started(item[1]) if item[1].up else -item[1].heard, item[0]),
+            key=lambda item: (not item[1].up, item[1].since if item[1].up else -item[1].heard, item[0]),
         )
 
     def _ours(self) -> Iterator[Worker]:
         for worker in self._workers.values():
             if worker.record is None:
                 # Of one that was lost before we came, not even the queue is known.
-                if self._only is None and worker.unreadable is None:
+                if self._only is None and worker.unreadable is None and worker.looked > -math.inf:
                     yield worker
             elif self._only is None or worker.record.queue in self._only:
                 yield worker
 
 
-def _started(worker: Worker) -> float:
-    return 0.0 if worker.record is None else worker.record.started
-
-
 def _together(workers: Collection[Worker]) -> QueueWorkers:
-    """The live workers of a queue, taken together."""
+    """The live workers of a queue, taken together; `oldest_progress` by our monotonic clock."""
     records = [worker.record for worker in workers if worker.record is not None]
     reports = [worker.progress for worker in workers]
     known = [report for report in reports if report is not None]
@@ -233,19 +261,19 @@ def _together(workers: Collection[Worker]) -> QueueWorkers:
         slots=sum(record.slots for record in records),
         busy=sum(record.busy for record in records),
         progress_jobs=sum(report.jobs for report in known) if len(known) == len(reports) else None,
-        oldest_progress=min((report.oldest for report in known if report.oldest is not None), default=None),
+        oldest_progress=min((at for at in (worker.reported for worker in workers) if at is not None), default=None),
     )
 
 
-def _state(name: str, worker: Worker) -> WorkerState:
+def _state(name: str, worker: Worker, heard: float) -> WorkerState:
     record = worker.record
     if record is None:
-        return WorkerState(name, up=False, last_heartbeat=worker.written)
+        return WorkerState(name, up=False, last_heartbeat=heard)
     return WorkerState(
         worker=name,
         up=worker.up,
         queues=(record.queue,),
-        last_heartbeat=worker.written,
+        last_heartbeat=heard,
         slots=record.slots,
         busy_slots=record.busy if worker.up else None,
         registered_tasks=record.functions,
