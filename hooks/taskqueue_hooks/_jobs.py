@@ -10,47 +10,67 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any, Awaitable, Callable
 
 from ._guard import safely
-from ._outcome import is_kept, outcome_of
-from ._records import JOB_LENGTH, MESSAGE_LENGTH, TASK_LENGTH, Progress, Running
+from ._outcome import TIMED_OUT, TIMEOUT_IS_FINAL, is_kept, outcome_of
+from ._records import MESSAGE_LENGTH, TASK_LENGTH, Progress, Running
 
 if TYPE_CHECKING:
     from ._reporter import Reporter
 
 KEY = "_taskqueue_hooks"
-"""In the context of a worker the list of its reporters, in that of a job its attempt."""
+"""The attribute of a worker that is its reporter, and the entry of a job's context that is its attempt."""
 
 MARK = "__taskqueue_hooks__"
-"""The attribute that tells what is instrumented already."""
+"""The attribute that tells what is instrumented already: True of a hook, the worker of a job's coroutine."""
 
 
 class Attempt:
     """One run of a job's coroutine. `start` is Unix time, `_begun` is by the clock that time-outs go by."""
 
-    __slots__ = ("_begun", "_function", "_reporter", "attempt", "due", "job", "progress", "start")
+    __slots__ = ("_alarm", "_begun", "_function", "_overran", "_reporter", "attempt", "due", "job", "progress", "start")
 
     def __init__(self, reporter: Reporter, function: Any, ctx: dict[Any, Any]) -> None:
         self._reporter = reporter
         self._function = function
-        self.job: str = ctx["job_id"][:JOB_LENGTH]
+        self.job: str = ctx["job_id"]
         self.attempt: int = ctx["job_try"]
         self.due: float = ctx["score"] / 1000
         self.progress: Progress | None = None
         self.start = time.time()
         self._begun = time.monotonic()
+        self._alarm: asyncio.TimerHandle | None = None
+        self._overran = False
 
     def begin(self) -> None:
         """It runs now."""
         self._reporter.running[self] = None
+        timeout = self._timeout
+        if TIMEOUT_IS_FINAL and timeout is not None:
+            # Whether the loop saw the time-out come: a job that only holds up the loop past it may still succeed.
+            self._alarm = asyncio.get_running_loop().call_later(timeout - self._elapsed(), self._overrun)
+
+    def _elapsed(self) -> float:
+        return time.monotonic() - self._begun
+
+    def _overrun(self) -> None:
+        self._overran = True
+
+    @property
+    def _timeout(self) -> float | None:
+        """In seconds: the function's, else the worker's."""
+        own, workers = self._function.timeout_s, self._reporter.worker.job_timeout_s
+        timeout: float | None = workers if own is None else own
+        return timeout
 
     def end(self, error: BaseException | None) -> None:
         """It returned (`error` is None) or raised. What ends the whole process ends no job: arq counts none either."""
-        elapsed = time.monotonic() - self._begun
+        elapsed = self._elapsed()
         self._reporter.running.pop(self, None)
+        if self._alarm is not None:
+            self._alarm.cancel()
         if error is None or isinstance(error, (Exception, asyncio.CancelledError)):
-            worker, function = self._reporter.worker, self._function
-            timeout = worker.job_timeout_s if function.timeout_s is None else function.timeout_s
-            outcome, exception = outcome_of(error, worker, self.job, elapsed, timeout)
-            self._reporter.ended(self, outcome, exception, is_kept(outcome, function, worker))
+            worker = self._reporter.worker
+            ended = TIMED_OUT if self._overran else outcome_of(error, worker, self.job, elapsed, self._timeout)
+            self._reporter.ended(self, *ended, is_kept(ended[0], self._function, worker))
 
     @property
     def task(self) -> str:
@@ -61,8 +81,8 @@ class Attempt:
         return Running(self.job, self.task, self.attempt, self.start, self.progress)
 
 
-def instrumented_coroutine(function: Any) -> Callable[..., Awaitable[Any]]:
-    """The coroutine function of an arq Function or CronJob, so that its attempts are seen.
+def instrumented_coroutine(function: Any, worker: Any) -> Callable[..., Awaitable[Any]]:
+    """The coroutine function of an arq Function or CronJob, so that its attempts by this worker are seen.
 
     A plain function, not a coroutine function: arq calls it before it sets the time-out's timer, so an attempt that was
     cancelled has timed out exactly if it ran as long as its time-out.
@@ -70,8 +90,8 @@ def instrumented_coroutine(function: Any) -> Callable[..., Awaitable[Any]]:
     coroutine = function.coroutine
 
     @functools.wraps(coroutine)
-    def call(ctx: Any, *args: Any, **kwargs: Any) -> Any:
-        attempt = safely(attempt_of, function, ctx)
+    def call(ctx: Any, /, *args: Any, **kwargs: Any) -> Any:  # a job may have an argument named `ctx` or `self`
+        attempt = safely(attempt_of, function, worker, ctx)
         return coroutine(ctx, *args, **kwargs) if attempt is None else run(attempt, ctx, args, kwargs)
 
     async def run(attempt: Attempt, ctx: Any, args: Any, kwargs: Any) -> Any:
@@ -84,26 +104,21 @@ def instrumented_coroutine(function: Any) -> Callable[..., Awaitable[Any]]:
         safely(attempt.end, None)
         return result
 
-    setattr(call, MARK, True)
+    setattr(call, MARK, worker)
     return call
 
 
-def attempt_of(function: Any, ctx: Any) -> Attempt | None:
-    """The attempt that starts now; None where no instrumented worker calls, or a job calls another's coroutine."""
-    reporters = ctx.get(KEY) if isinstance(ctx, dict) else None
-    if type(reporters) is not list:
-        return None
-    reporter = reporters[0] if len(reporters) == 1 else caller(reporters, ctx["job_id"])
-    if reporter is None:
+def is_instrumented(coroutine: object, worker: object) -> bool:
+    return getattr(coroutine, MARK, None) is worker
+
+
+def attempt_of(function: Any, worker: Any, ctx: Any) -> Attempt | None:
+    """The attempt that starts now; None where the worker does not report, or a job calls another's coroutine."""
+    reporter = getattr(worker, KEY, None)
+    if reporter is None or KEY in ctx:
         return None
     attempt = ctx[KEY] = Attempt(reporter, function, ctx)
     return attempt
-
-
-def caller(reporters: list[Reporter], job: str) -> Reporter | None:
-    """That of several workers, which share one context, whose `run_job` calls."""
-    task = asyncio.current_task()
-    return next((reporter for reporter in reporters if reporter.worker.tasks.get(job) is task), None)
 
 
 def report(ctx: Any, done: Any, total: Any, message: Any) -> None:

@@ -1,40 +1,52 @@
-"""From a worker's start to its end: who reports for it, kept in its context."""
+"""From a worker's start to its end: its functions are instrumented, and who reports for it is kept with it."""
 
 from __future__ import annotations
 
-from typing import Any, Mapping
+import copy
+from typing import Any
 
-from ._jobs import KEY
+from ._guard import safely
+from ._jobs import KEY, instrumented_coroutine, is_instrumented
 from ._options import Options
 from ._reporter import Reporter
-from ._worker import StandIn, find_worker
+from ._worker import find_worker
 
 
-def start(ctx: dict[Any, Any], settings: Mapping[str, Any], options: Options) -> None:
-    """Report for the worker that starts now, unless that is done already: a burst worker may run several times."""
-    worker = find_worker(ctx) or StandIn(settings, ctx)
-    others = [reporter for reporter in reporters_in(ctx) if not is_same(reporter.worker, worker)]
-    same = [reporter for reporter in reporters_in(ctx) if is_same(reporter.worker, worker) and reporter.reports]
-    if not same:
-        same = [Reporter(worker, options)]
-        same[0].start()
-    # A list of several: workers of one process may share their context (arq copies no `ctx` that is not empty).
-    ctx[KEY] = others + same
+def start(ctx: dict[Any, Any], options: Options) -> None:
+    """Report for the worker that starts now, unless that is done already: a burst worker may run several times.
+
+    LookupError if the worker is not found: its jobs are as without us then.
+    """
+    worker = find_worker(ctx)
+    reporter = reporter_of(worker)
+    if reporter is not None and reporter.reports:
+        reporter.follow()
+        return
+    reporter = Reporter(worker, options)
+    # All that arq runs it looks up there (arq/worker.py, run_job): whatever the settings were, however it was made.
+    worker.functions = {name: safely(instrumented, job, worker) or job for name, job in worker.functions.items()}
+    setattr(worker, KEY, reporter)
+    reporter.start()
 
 
 async def stop(ctx: dict[Any, Any]) -> None:
     """Say goodbye for the worker that ends now."""
     worker = find_worker(ctx)
-    ending = [reporter for reporter in reporters_in(ctx) if worker is None or is_same(reporter.worker, worker)]
-    ctx[KEY] = [reporter for reporter in reporters_in(ctx) if reporter not in ending]
-    for reporter in ending:
+    reporter = reporter_of(worker)
+    if reporter is not None:
+        delattr(worker, KEY)
         await reporter.stop()
 
 
-def reporters_in(ctx: dict[Any, Any]) -> list[Reporter]:
-    return list(ctx.get(KEY, ()))
+def reporter_of(worker: Any) -> Reporter | None:
+    found: Reporter | None = getattr(worker, KEY, None)
+    return found
 
 
-def is_same(one: object, other: object) -> bool:
-    """Whether both are one worker. Of workers that were not found there can be told no more than that."""
-    return one is other or (isinstance(one, StandIn) and isinstance(other, StandIn))
+def instrumented(job: Any, worker: Any) -> Any:
+    """A copy of one of the worker's arq Functions and CronJobs, so that its attempts are seen."""
+    if is_instrumented(job.coroutine, worker):
+        return job
+    copied = copy.copy(job)
+    copied.coroutine = instrumented_coroutine(job, worker)
+    return copied

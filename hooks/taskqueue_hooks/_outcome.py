@@ -16,6 +16,9 @@ CLOCK_SLACK = 0.01
 STOP_IS_FINAL = sys.version_info < (3, 12)
 """Whether asyncio.wait_for, when it is cancelled, drops what the job still returned or raised."""
 
+TIMEOUT_IS_FINAL = sys.version_info < (3, 9)
+"""Whether it does so as well when its time-out comes while the job awaits something."""
+
 TIMEOUT_COUNTS = sys.version_info >= (3, 12)
 """Whether the time-out of asyncio.wait_for cancels the task that awaits it, as a stop does."""
 

@@ -93,22 +93,23 @@ def seconds(value: float) -> str:
     return f"{value:.6f}"
 
 
-def end_commands(worker: str, queue: str, ends: Iterable[End], stream_length: int) -> Iterator[Command]:
-    """Add each end to the queue's stream."""
+def end_commands(worker: str, queue: str, ends: Iterable[End], written: float, stream_length: int) -> Iterator[Command]:
+    """Add each end to the queue's stream, first of all; `written` is the time of that."""
     key = events_key(queue)
     writer = text(worker)
     for end in ends:
-        yield ("XADD", key, "MAXLEN", "~", stream_length, "*", *end_fields(writer, end))
+        yield ("XADD", key, "MAXLEN", "~", stream_length, "*", *end_fields(writer, end, written))
     yield ("EXPIRE", key, DAY)
 
 
-def end_fields(writer: bytes, end: End) -> Command:
+def end_fields(writer: bytes, end: End, written: float) -> Command:
     """The fields of one entry, names and values by turns."""
     return (
         *("v", VERSION, "worker", writer, "n", end.n),
         *("job", text(end.job, JOB_LENGTH), "task", text(end.task, TASK_LENGTH)),
         *("outcome", end.outcome, "exception", text(end.exception, EXCEPTION_LENGTH), "try", end.attempt),
-        *("due", seconds(end.due), "start", seconds(end.start), "end", seconds(end.end), "kept", int(end.kept)),
+        *("due", seconds(end.due), "start", seconds(end.start), "end", seconds(end.end)),
+        *("written", seconds(written), "kept", int(end.kept)),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import os
 import secrets
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Iterator
 
 from . import _records
 from ._connection import Connection
-from ._guard import complain
+from ._guard import complain, safely
 from ._waiting import Signal, background
 from ._worker import slots_of
 
@@ -29,6 +30,8 @@ BATCH = 100
 """Ends in one MULTI at most: to encode them holds up the worker's loop (about 3 ms)."""
 GOODBYE = 1.0
 """How long a worker's end may wait for the last write."""
+LAST_JOBS = 60.0
+"""How long after the end of `Worker.main` a worker still reports, if jobs of it run or their ends are not written."""
 
 
 class Reporter:
@@ -51,6 +54,9 @@ class Reporter:
         self._news = Signal()
         self._closing = Signal()
         self._task: asyncio.Task[None] | None = None
+        self._main: asyncio.Task[Any] | None = None
+        self._over_since: float | None = None
+        self._leaves = False
 
     # -- what jobs do -------------------------------------------------------------------------------------------
 
@@ -58,27 +64,45 @@ class Reporter:
         """An attempt ended now. If the buffer is full, its oldest record is lost, and counted."""
         self._made = next(self._numbers)
         self._dropped += len(self._ends) == self._options.buffer
-        job, times = (attempt.job, attempt.task), (attempt.due, attempt.start, time.time())
+        job, times = (attempt.job[: _records.JOB_LENGTH], attempt.task), (attempt.due, attempt.start, time.time())
         self._ends.append(_records.End(self._made, *job, outcome, exception, attempt.attempt, *times, kept))
         self._news.set()
 
     # -- its life -----------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Report from now on, in the background."""
+        """Report from now on, in the background, until the task that runs `Worker.main` is done."""
+        self.follow()
         self._task = background(self._report())
+
+    def follow(self) -> None:
+        """The task that runs now is the one that runs `Worker.main`.
+
+        There is no telling when `main` itself ends: of a task that awaits it and goes on, the end is the task's.
+        """
+        main = asyncio.current_task()
+        if main is not None and main is not self._main:
+            self._main = main
+            main.add_done_callback(functools.partial(safely, self._wake))
+
+    def _wake(self, _: object) -> None:
+        self._news.set()
 
     @property
     def reports(self) -> bool:
-        """Whether it reports, in the loop that runs now."""
+        """Whether it reports and will go on, in the loop that runs now."""
         task = self._task
-        return task is not None and not task.done() and task.get_loop() is asyncio.get_running_loop()
+        if task is None or task.done() or self._leaves:
+            return False
+        return task.get_loop() is asyncio.get_running_loop()
 
     async def stop(self) -> None:
         """Write what is left and say goodbye, if Redis answers within a second."""
         task, self._task = self._task, None
         self._closing.set()
         self._news.set()
+        if task is not None and task.done() and self._ends:
+            task = background(self._say_goodbye())  # of jobs that ran on when it was over
         try:
             if task is not None:
                 await end(task)
@@ -92,14 +116,25 @@ class Reporter:
 
         There is no other writer: no late write can bring back what the goodbye took away.
         """
-        while not self._closing.is_set:
-            if await self._written():
+        while not self._closing.is_set and not self._is_over():
+            if not await self._written():
+                await self._closing.wait(self._options.beat)
+            elif not self._is_over():
                 await self._news.wait(self._options.beat)
                 if self._news.is_set:
                     await self._closing.wait(GATHER)
-            else:
-                await self._closing.wait(self._options.beat)
+        self._leaves = True
         await self._say_goodbye()
+        await self._connection.drop()
+
+    def _is_over(self) -> bool:
+        """Whether `Worker.main` has ended, and so have its jobs and the writing of their ends, or too long ago."""
+        if self._main is None or not self._main.done():
+            self._over_since = None
+            return False
+        self._over_since = self._over_since or time.monotonic()
+        to_do = self._ends or self._unconfirmed or any(not task.done() for task in self.worker.tasks.values())
+        return not to_do or time.monotonic() - self._over_since > LAST_JOBS
 
     async def _written(self) -> bool:
         """Write once, and on while there is enough for another write; False if Redis did not take all."""
@@ -116,12 +151,18 @@ class Reporter:
 
     async def _write(self) -> None:
         """Write the worker and the next ends: those of a write of which nobody knows whether it was carried out first,
-        under the same numbers."""
+        under the same numbers. Raises if an end could not be written."""
         self._unconfirmed = self._unconfirmed or self._next_ends()
         if not self._ends and not self._closing.is_set:
             self._news.clear()
-        await self._connection.execute(self._commands())
-        self._unconfirmed = []
+        replies = await self._connection.execute(self._commands())
+        # MULTI carries out what it can: a key of ours that is of another type fails alone.
+        refused = [reply for reply in replies if isinstance(reply, Exception)]
+        self._unconfirmed = [one for one, reply in zip(self._unconfirmed, replies) if isinstance(reply, Exception)]
+        if self._unconfirmed:
+            raise refused[0]
+        if refused:
+            complain(self._write, refused[0])
 
     def _next_ends(self) -> list[_records.End]:
         return [self._ends.popleft() for _ in range(min(BATCH, len(self._ends)))]
@@ -141,16 +182,16 @@ class Reporter:
         now = time.time()
         running = (attempt.running() for attempt in itertools.islice(self.running, _records.RUNNING_LISTED))
         return chain(
-            self._end_commands(),
+            self._end_commands(now),
             _records.worker_commands(self._record(now), running),
             self._cleaning_commands(now),
         )
 
-    def _end_commands(self) -> Iterator[_records.Command]:
+    def _end_commands(self, now: float) -> Iterator[_records.Command]:
         if not self._unconfirmed:
             return iter(())
         queue, length = self.worker.queue_name, self._options.stream_length
-        return _records.end_commands(self._id, queue, self._unconfirmed, length)
+        return _records.end_commands(self._id, queue, self._unconfirmed, now, length)
 
     def _cleaning_commands(self, now: float) -> Iterator[_records.Command]:
         """Once a beat."""

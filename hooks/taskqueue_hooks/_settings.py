@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import functools
-from typing import Any, Awaitable, Callable, Iterable, Mapping
+from typing import Any, Awaitable, Callable, Mapping
 
 from ._guard import safely, safely_await
-from ._jobs import MARK, instrumented_coroutine
+from ._jobs import MARK
 from ._lifetime import start, stop
 from ._options import Options
 
@@ -28,49 +27,29 @@ def instrumented(settings: Any, options: Options) -> Any:
 
 
 def changes(settings: Mapping[str, Any], options: Options) -> dict[str, Any]:
-    """The settings that are not the user's any more."""
-    jobs = {name: instrumented_jobs(settings[name]) for name in ("functions", "cron_jobs") if settings.get(name)}
+    """The settings that are not the user's any more. The jobs are: the worker's own are instrumented when it starts."""
     return {
-        **jobs,
-        "on_startup": starting(settings.get("on_startup"), settings, options),
+        "on_startup": starting(settings.get("on_startup"), options),
         "on_shutdown": stopping(settings.get("on_shutdown")),
     }
 
 
-def instrumented_jobs(jobs: Iterable[Any]) -> list[Any]:
-    """Each function or cron job so that it is seen; one that cannot be is left as it is, arq may know what to do."""
-    return [safely(instrumented_job, job) or job for job in jobs]
-
-
-def instrumented_job(job: Any) -> Any:
-    """A copy of an arq Function or CronJob, made of a coroutine function or a dotted name if it is that."""
-    from arq.cron import CronJob
-    from arq.worker import func
-
-    function: Any = job if isinstance(job, CronJob) else func(job)
-    if is_instrumented(function.coroutine):
-        return job
-    copied = copy.copy(function)
-    copied.coroutine = instrumented_coroutine(function)
-    return copied
-
-
-def starting(users: Hook | None, settings: Mapping[str, Any], options: Options) -> Hook:
+def starting(users: Hook | None, options: Options) -> Hook:
     """The user's `on_startup`, and then ours: a worker whose own fails never started."""
-    if users is not None and is_instrumented(users):
+    if users is not None and is_ours(users):
         return users
 
     async def on_startup(ctx: dict[Any, Any]) -> None:
         if users is not None:
             await users(ctx)
-        safely(start, ctx, settings, options)
+        safely(start, ctx, options)
 
     return like(users, on_startup)
 
 
 def stopping(users: Hook | None) -> Hook:
     """Our goodbye, and then the user's `on_shutdown`: that may take long, or fail."""
-    if users is not None and is_instrumented(users):
+    if users is not None and is_ours(users):
         return users
 
     async def on_shutdown(ctx: dict[Any, Any]) -> None:
@@ -89,5 +68,5 @@ def like(users: Hook | None, ours: Hook) -> Hook:
     return ours
 
 
-def is_instrumented(function: object) -> bool:
-    return getattr(function, MARK, False) is True
+def is_ours(hook: Hook) -> bool:
+    return getattr(hook, MARK, False) is True

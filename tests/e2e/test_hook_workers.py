@@ -31,7 +31,7 @@ from tests.e2e.truth import SHOWN_AT_ONCE
 from tests.servers import Process, RedisServer, StartExporter, series, wait_until
 
 SLACK = 5.0  # for a busy machine: seconds, far less than three of the longer beats
-ROUNDED = 1e-5
+ROUNDED = 1e-3
 FLEET = {"arq:first": (24, 2), "arq:second": (16, 3), "arq:third": (10, 4)}
 """How many workers a queue has, and how many slots each of them: fifty in all."""
 TAKING = {"arq:first": 30, "arq:second": 7, "arq:third": 0}

@@ -22,13 +22,15 @@ BEAT = 0.1
 
 
 class Stage:
-    """A Redis with a queue, and workers of it. `log` is what jobs and hooks of the user's note."""
+    """A Redis with a queue, and workers of it. `log` is what jobs and hooks of the user's note, `runs` are the workers
+    that were started, by their queue."""
 
     def __init__(self, server: RedisServer, pool: ArqRedis) -> None:
         self.server = server
         self.pool = pool
         self.client: Any = server.client()
         self.log: list[Any] = []
+        self.runs: dict[str, asyncio.Task[None]] = {}
         self._workers: list[Worker] = []
 
     @property
@@ -61,6 +63,13 @@ class Stage:
         await self.enqueue(*jobs, queue=worker.queue_name)
         await worker.async_run()
         await worker.close()
+        return worker
+
+    async def start(self, settings: Any, **overrides: Any) -> Worker:
+        """A worker that runs until it is closed, at the end of the test at the latest; it has written once."""
+        worker = self.worker(settings, **{"burst": False, **overrides})
+        self.runs[worker.queue_name] = asyncio.create_task(worker.async_run())
+        await self.until(lambda: worker.queue_name in {found["queue"] for found in self.hashes()})
         return worker
 
     async def run_jobs(self, *functions: Any, **settings: Any) -> Worker:

@@ -30,12 +30,13 @@ FOR_THE_USER_TO_HEAR = "_options."  # wrong options raise
 ELSEWHERE = {
     "_connection.sentinel_pool_like",
     "_guard.complain",
-    "_jobs.caller",
-    "_worker.StandIn.__init__",
-    "_worker.Everything.__contains__",
-    "_worker.defaults",
+    "_jobs.Attempt._overrun",
 }
 """What this worker has no use for."""
+
+
+async def prepares(ctx: Ctx) -> None:
+    """A hook of the user's."""
 
 
 async def works(ctx: Ctx) -> int:
@@ -69,7 +70,7 @@ def settings() -> dict[str, Any]:
     """Made anew for each worker: arq notes in a cron job when it is to run next."""
     at_once = cron(works, month=1, day=1, run_at_startup=True, keep_result=60, unique=False)
     functions = [works, fails, func(sleeps, timeout=0.05), asks_again, cancels_itself]
-    return {"functions": functions, "cron_jobs": [at_once]}
+    return {"functions": functions, "cron_jobs": [at_once], "on_startup": prepares}
 
 
 RESULTS = [

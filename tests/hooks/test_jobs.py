@@ -29,9 +29,8 @@ async def test_running_jobs_and_their_progress(stage: Stage) -> None:
         await release.wait()
 
     functions = [func(silent, name="silent"), func(telling, name="telling")]
-    worker = stage.worker(instrument({"functions": functions}, beat=BEAT))
+    await stage.start(instrument({"functions": functions}, beat=BEAT))
     await stage.enqueue("silent", "telling")
-    run = asyncio.create_task(worker.async_run())
     first, second = await stage.until(lambda: told if len(told := stage.running()) == 2 else None)
     assert (first["id"], first["f"], first["try"]) == ("silent-1", "silent", 1)
     assert first.keys() == {"id", "f", "try", "at"}
@@ -40,7 +39,6 @@ async def test_running_jobs_and_their_progress(stage: Stage) -> None:
     assert stage.hash()["busy"] == "2"
 
     release.set()
-    await run
     await stage.until(lambda: stage.hash()["busy"] == "0")
     assert stage.running() == []
 

@@ -12,8 +12,8 @@ from arq.constants import abort_jobs_ss, result_key_prefix
 from arq.worker import Retry, RetryJob, Worker, func
 
 from taskqueue_hooks import instrument
+from taskqueue_hooks._jobs import KEY
 from taskqueue_hooks._outcome import outcome_of
-from taskqueue_hooks._worker import StandIn
 from tests.hooks.stage import Stage
 
 pytestmark = pytest.mark.usefixtures("all_is_well")
@@ -188,11 +188,13 @@ async def test_what_ends_the_process_ends_no_job(stage: Stage) -> None:
     async def exits(ctx: Ctx) -> None:
         raise Lost
 
-    worker = stage.worker(instrument({"functions": [func(exits, name="exits")]}, beat=0.05))
+    worker = stage.worker(instrument({"functions": [func(exits, name="exits")]}, beat=60))
     await stage.enqueue("exits")
     with pytest.raises(Lost):
         await worker.async_run()
-    assert (await stage.until(stage.hash))["busy"] == "0"
+    reporter = vars(worker)[KEY]
+    await stage.until(lambda: not reporter.reports)
+    assert not reporter.running
     assert stage.ends() == []
     worker.tasks.clear()
 
@@ -219,13 +221,33 @@ async def test_what_is_kept(stage: Stage) -> None:
         assert ("of_the_worker-1" in results) is (keep_result > 0)
 
 
-@pytest.mark.parametrize(("abortable", "outcome"), [(True, "aborted"), (False, "retried")])
-async def test_a_worker_of_which_only_the_settings_are_known(stage: Stage, abortable: bool, outcome: str) -> None:
-    worker = StandIn({"functions": [works], "allow_abort_jobs": abortable, "job_timeout": 9}, {"redis": stage.pool})
-    cancelled = asyncio.CancelledError()
-    assert outcome_of(cancelled, worker, "1", 3.0, worker.job_timeout_s) == (outcome, "")
-    assert outcome_of(cancelled, worker, "1", 9.0, worker.job_timeout_s) == ("failed", "TimeoutError")
-    assert outcome_of(cancelled, worker, "1", 9e9, None) == (outcome, "")
+@pytest.mark.parametrize(
+    ("elapsed", "limit", "told"),
+    [
+        (0.9, 1.0, ("retried", "")),
+        (0.995, 1.0, ("failed", "TimeoutError")),  # a timer may be a little early
+        (9e9, None, ("retried", "")),
+        (0.0, 0.0, ("failed", "TimeoutError")),
+    ],
+)
+async def test_a_cancelled_job_timed_out_if_it_ran_so_long(
+    stage: Stage, elapsed: float, limit: float | None, told: tuple[str, str]
+) -> None:
+    worker = stage.worker({"functions": [works]})
+    assert outcome_of(asyncio.CancelledError(), worker, "1", elapsed, limit) == told
+
+
+async def test_a_time_out_of_nothing(stage: Stage) -> None:
+    """Of the function, though the worker's is longer. Such a job has not even a first step, but by a direct call."""
+    worker = await stage.run_jobs(func(sleeps, name="at_once", timeout=0))
+    assert worker.jobs_failed == 1
+    told = [("at_once", "failed", "TimeoutError")]
+    assert stage.outcomes() == []
+
+    worker = await stage.start(instrument({"functions": [func(cancels_itself, name="at_once", timeout=0)]}))
+    with pytest.raises(asyncio.CancelledError):
+        await worker.functions["at_once"].coroutine({"job_id": "1", "job_try": 1, "score": 1000})
+    await stage.until(lambda: stage.outcomes()[-1:] == told)
 
 
 async def test_exceptions_pass_unchanged(stage: Stage) -> None:
@@ -234,15 +256,22 @@ async def test_exceptions_pass_unchanged(stage: Stage) -> None:
     async def breaks(ctx: Ctx) -> None:
         raise error
 
-    async def on_startup(ctx: Ctx) -> None:
-        stage.log.append(ctx)
-
-    settings = instrument({"functions": [func(breaks, name="breaks")], "on_startup": on_startup})
-    await stage.worker(settings).async_run()
+    worker = await stage.start(instrument({"functions": [func(breaks, name="breaks")]}))
     job = {"job_id": "1", "job_try": 1, "score": 1000}
     with pytest.raises(OwnError) as raised:
-        await settings["functions"][0].coroutine({**stage.log[0], **job})
+        await worker.functions["breaks"].coroutine({**worker.ctx, **job})
     assert raised.value is error
     assert error.__cause__ is error.__context__ is None
     assert raised.traceback[-1].name == "breaks"
     await stage.until(lambda: stage.outcomes() == [("breaks", "failed", "OwnError")])
+
+
+async def test_an_abort_of_a_job_with_a_long_id(stage: Stage) -> None:
+    """arq knows the job by its whole id, however much of it is written."""
+    await stage.start(instrument({"functions": [sleeps], "allow_abort_jobs": True}, beat=0.05))
+    job = await stage.pool.enqueue_job("sleeps", _job_id="x" * 600)
+    assert job is not None
+    await stage.until(stage.running)
+    assert await job.abort(timeout=10)
+    (end,) = await stage.until(stage.ends)
+    assert (end["outcome"], end["job"]) == ("aborted", "x" * 512)

@@ -12,12 +12,12 @@ WORKER = records.Worker("w:1", "w", "arq:queue", 1.0, 2.0, 0.5, 10, 1, 3, 7, 2)
 
 
 def test_an_end() -> None:
-    add, expire = records.end_commands("w:1", "arq:queue", [END], 500)
+    add, expire = records.end_commands("w:1", "arq:queue", [END], 4.5, 500)
     assert add[:6] == ("XADD", b"taskqueue:arq:events:arq:queue", "MAXLEN", "~", 500, "*")
     assert add[6:] == (
         *("v", 1, "worker", b"w:1", "n", 7, "job", b"job-1", "task", b"send"),
         *("outcome", "failed", "exception", b"OwnError", "try", 2),
-        *("due", "1.500000", "start", "2.250000", "end", "3.123457", "kept", 1),
+        *("due", "1.500000", "start", "2.250000", "end", "3.123457", "written", "4.500000", "kept", 1),
     )
     assert expire == ("EXPIRE", b"taskqueue:arq:events:arq:queue", 86400)
 
@@ -54,7 +54,7 @@ def test_what_runs() -> None:
 
 def test_texts_are_bounded_and_always_utf8() -> None:
     long = END._replace(job=BROKEN * 999, task=BROKEN * 999, exception=BROKEN * 999)
-    fields = records.end_fields(b"w", long)
+    fields = records.end_fields(b"w", long, 4.5)
     texts = {name: value for name, value in zip(fields[::2], fields[1::2], strict=True) if isinstance(value, bytes)}
     assert {str(name): len(value) for name, value in texts.items()} == {
         **{"worker": 1, "job": 512},

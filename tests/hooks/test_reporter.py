@@ -13,12 +13,13 @@ import pytest
 from arq.connections import RedisSettings
 from arq.worker import Worker, func
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from taskqueue_hooks import _reporter, instrument
 from taskqueue_hooks._jobs import KEY
+from taskqueue_hooks._lifetime import instrumented
 from taskqueue_hooks._options import Options
 from taskqueue_hooks._reporter import Reporter
-from taskqueue_hooks._worker import StandIn
 from tests.hooks.stage import BEAT, PREFIX, QUEUE, Stage
 from tests.servers import ROOT, StartRedis
 
@@ -33,10 +34,10 @@ async def noop(ctx: Ctx) -> None:
 class Direct:
     """An instrumented worker that runs, and attempts of its job by direct calls: no job needs the Redis."""
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: Worker, function: str = "noop") -> None:
         self.worker = worker
-        (self._function,) = worker.functions.values()
-        self.reporter = worker.ctx[KEY][0]
+        self._function = worker.functions[function]
+        self.reporter: Reporter = vars(worker)[KEY]
 
     async def call(self, *jobs: int) -> None:
         for job in jobs:
@@ -44,11 +45,8 @@ class Direct:
 
 
 async def start(stage: Stage, **options: Any) -> Direct:
-    """A worker that has started and has written once."""
-    worker = stage.worker(instrument({"functions": [noop]}, **options))
-    await worker.async_run()
-    await stage.until(stage.hash)
-    return Direct(worker)
+    """A worker that has written once, and then asks nothing of Redis itself."""
+    return Direct(await stage.start(instrument({"functions": [noop]}, **options), poll_delay=3600))
 
 
 def numbers(stage: Stage) -> list[int]:
@@ -61,9 +59,8 @@ def numbers(stage: Stage) -> list[int]:
 @pytest.mark.usefixtures("all_is_well")
 async def test_a_worker_and_its_records(stage: Stage) -> None:
     before = time.time()
-    worker = stage.worker(instrument({"functions": [noop], "max_jobs": 4}, beat=2, name="mailer"))
+    worker = await stage.start(instrument({"functions": [noop], "max_jobs": 4}, beat=2, name="mailer"))
     await stage.enqueue("noop")
-    await worker.async_run()
     await stage.until(stage.ends)
 
     told = stage.hash()
@@ -77,10 +74,11 @@ async def test_a_worker_and_its_records(stage: Stage) -> None:
 
     (end,) = stage.ends()
     assert list(end) == [
-        *("v", "worker", "n", "job", "task", "outcome", "exception", "try", "due", "start", "end", "kept"),
+        *("v", "worker", "n", "job", "task", "outcome", "exception", "try", "due", "start", "end", "written", "kept"),
     ]
     assert end.items() >= {"v": "1", "worker": name, "n": "1", "job": "noop-1", "task": "noop", "try": "1"}.items()
-    assert before - 0.001 <= float(end["due"]) <= float(end["start"]) <= float(end["end"]) <= time.time()
+    times = [float(end[name]) for name in ("due", "start", "end", "written")]
+    assert before - 0.001 <= times[0] <= times[1] <= times[2] < times[3] <= time.time()
 
     indexes = {PREFIX + "queues": QUEUE.encode(), PREFIX + "workers": name.encode()}
     for index, member in indexes.items():
@@ -121,6 +119,14 @@ async def test_the_stream_is_capped_and_many_ends_are_many_writes(stage: Stage) 
     assert stage.client.info("commandstats")["cmdstat_exec"]["calls"] - writes == 4
 
 
+async def test_more_than_one_write_takes_is_written_at_once(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    direct = await start(stage, beat=60)
+    monkeypatch.setattr(_reporter, "GATHER", 60)  # its own task waits so long before it writes
+    await direct.call(*range(350))
+    assert await direct.reporter._written()
+    assert numbers(stage) == list(range(1, 301))
+
+
 # -- Redis is away ----------------------------------------------------------------------------------------------
 
 
@@ -132,16 +138,22 @@ async def test_redis_hangs_and_every_record_arrives_once(stage: Stage, monkeypat
     await stage.until(lambda: numbers(stage) == [1, 2, 3])
     stage.server.pause()
     try:
-        began = direct.reporter._connection._client
-        await direct.call(*range(3, 250))
-        await asyncio.wait_for(stage.until(lambda: direct.reporter._connection._client is not began), 10)
+        began = direct.reporter._connection._connection
+        await direct.call(*range(3, 20))
+        await asyncio.wait_for(stage.until(lambda: direct.reporter._connection._connection is not began), 10)
     finally:
         stage.server.resume()
-    await stage.until(lambda: sorted(set(numbers(stage))) == list(range(1, 251)))
+    await stage.until(lambda: sorted(set(numbers(stage))) == list(range(1, 21)))
     assert stage.hash()["dropped"] == "0"
     jobs = {end["n"]: end["job"] for end in stage.ends()}
-    assert all(jobs[str(n)] == str(n - 1) for n in range(1, 251))
+    assert all(jobs[str(n)] == str(n - 1) for n in range(1, 21))
     assert all(end["job"] == jobs[end["n"]] for end in stage.ends())
+    # What is written again, though the hanging Redis has it after all, says when that was.
+    await stage.until(lambda: len(numbers(stage)) > 20)
+    times: dict[str, list[float]] = {}
+    for end in stage.ends():
+        times.setdefault(end["n"], []).append(float(end["written"]))
+    assert all(sorted(set(written)) == written for written in times.values())
 
 
 async def test_redis_is_down_and_what_the_buffer_loses_is_counted(
@@ -180,6 +192,28 @@ async def test_a_redis_that_refuses_us_is_told_of_once(stage: Stage, caplog: pyt
     await stage.until(lambda: numbers(stage) == [1])
 
 
+async def test_keys_of_ours_that_are_of_another_type(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    """What Redis took is not written again; what it refused is, when it can be."""
+    stage.client.set(PREFIX + "queues", "not a sorted set")
+    stage.client.set(PREFIX + "events:arq:other", "not a stream")
+    direct = await start(stage, beat=BEAT)
+    await direct.call(1, 2)
+    await stage.until(lambda: numbers(stage) == [1, 2])
+    await direct.call(3)
+    beats = float(stage.hash()["at"]) + 3 * BEAT
+    await stage.until(lambda: float(stage.hash()["at"]) > beats)
+    assert numbers(stage) == [1, 2, 3]
+    direct.worker.queue_name = "arq:other"
+    await direct.call(4, 5)
+    beats = float(stage.hash()["at"]) + 3 * BEAT
+    await stage.until(lambda: float(stage.hash()["at"]) > beats)
+    stage.client.delete(PREFIX + "events:arq:other")
+    await stage.until(lambda: [end["n"] for end in stage.ends("arq:other")] == ["4", "5"])
+    warnings = [record for record in caplog.records if record.levelname == "WARNING" and "hooks" in record.name]
+    assert len(warnings) == 1
+    assert "WRONGTYPE" in warnings[0].getMessage()
+
+
 # -- the end ----------------------------------------------------------------------------------------------------
 
 
@@ -195,7 +229,69 @@ async def test_a_goodbye_to_a_redis_that_hangs_is_short(stage: Stage, monkeypatc
     finally:
         stage.server.resume()
     assert not [task for task in asyncio.all_tasks() if "Reporter._report" in repr(task)]
-    direct.worker.ctx[KEY] = []
+
+
+async def test_a_goodbye_comes_at_once(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also from the waiting for more ends, and, where Redis is away, for the next beat."""
+    gathering = await start(stage, beat=3600)
+    waiting = Direct(
+        await stage.start(instrument({"functions": [noop]}, beat=3600), queue_name="arq:2", poll_delay=3600)
+    )
+    for name in ("GATHER", "GOODBYE"):
+        monkeypatch.setattr(_reporter, name, 3600)
+    await gathering.call(1)
+    await asyncio.sleep(0.01)
+    await asyncio.wait_for(gathering.reporter.stop(), 30)
+    assert numbers(stage) == [1]
+    assert len(stage.hashes()) == 1
+
+    stage.server.stop()
+    monkeypatch.setattr(_reporter, "GATHER", 0.01)
+    await waiting.call(1)
+    await stage.until(lambda: "ConnectionError" in caplog.text)
+    await asyncio.wait_for(waiting.reporter.stop(), 30)
+    stage.server.restart()
+
+
+@pytest.mark.usefixtures("all_is_well")
+async def test_when_main_ends_so_does_the_worker(stage: Stage) -> None:
+    """With an error, in a process that lives on; but not before its jobs have ended and their records are written."""
+    release = asyncio.Event()
+
+    async def held(ctx: Ctx) -> None:
+        await release.wait()
+
+    worker = await stage.start(instrument({"functions": [func(held, name="held"), noop]}, beat=BEAT))
+    await stage.enqueue("held")
+    await stage.until(stage.running)
+    stage.client.set(QUEUE, "not a sorted set")
+    with pytest.raises(ResponseError):
+        await stage.runs[QUEUE]
+    stage.client.delete(QUEUE)
+    first = float(stage.hash()["at"])
+    await stage.until(lambda: float(stage.hash()["at"]) > first + 2 * BEAT)
+    assert stage.hash()["busy"] == "1"
+    release.set()
+    await stage.until(lambda: not stage.hashes())
+    assert stage.outcomes() == [("held", "succeeded", "")]
+    assert not stage.client.exists(PREFIX + "workers")
+
+    # when a job ends later than one waits for it, the goodbye of the worker writes that
+    await Direct(worker).call(2)
+    await worker.close()
+    assert [(end["n"], end["task"]) for end in stage.ends()] == [("1", "held"), ("2", "noop")]
+    assert stage.hashes() == []
+
+
+async def test_a_job_without_end_keeps_no_worker_alive(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_reporter, "LAST_JOBS", 0.05)
+    worker = await stage.start(instrument({"functions": [noop]}, beat=BEAT))
+    worker.tasks["1"] = asyncio.create_task(asyncio.sleep(3600))
+    stage.runs[QUEUE].cancel()
+    await stage.until(lambda: not stage.hashes())
+    worker.tasks.pop("1").cancel()
 
 
 @pytest.mark.usefixtures("all_is_well")
@@ -205,7 +301,7 @@ async def test_the_goodbye_writes_all_that_is_left(stage: Stage) -> None:
     await direct.worker.close()
     assert numbers(stage) == list(range(1, 351))
     assert stage.hashes() == []
-    assert direct.worker.ctx[KEY] == []
+    assert KEY not in vars(direct.worker)
 
 
 @pytest.mark.usefixtures("all_is_well")
@@ -232,13 +328,16 @@ async def test_the_permissions_of_the_readme_are_all_it_needs(stage: Stage) -> N
     readme = (ROOT / "hooks" / "README.md").read_text()
     (rules,) = re.findall(r"`(\+multi [^`]*)`", readme)
     stage.client.execute_command("ACL", "SETUSER", "hook", "on", ">secret", "resetkeys", "-@all", *rules.split())
+    worker: Any = stage.worker({"functions": [noop]})
     async with Redis(port=stage.server.port, username="hook", password="secret") as client:
-        reporter = Reporter(StandIn({"functions": [noop]}, {"redis": client}), Options(beat=BEAT))
-        (function,) = instrument({"functions": [noop]})["functions"]
+        worker._pool = client
+        reporter = worker.__dict__[KEY] = Reporter(worker, Options(beat=BEAT))
         reporter.start()
-        await function.coroutine({KEY: [reporter], "job_id": "1", "job_try": 1, "score": 1000})
+        job = {"job_id": "1", "job_try": 1, "score": 1000}
+        await instrumented(worker.functions["noop"], worker).coroutine(job)
         await stage.until(lambda: numbers(stage) == [1] and stage.hash())
         await reporter.stop()
+    worker._pool = None
     assert stage.hashes() == []
 
 

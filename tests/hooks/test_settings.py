@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import functools
 import inspect
@@ -31,12 +32,6 @@ class Settings:
     functions: list[Any] = [add]  # noqa: RUF012
     max_jobs = 3
     note = "not arq's"
-
-
-def jobs_of(settings: Any) -> list[Any]:
-    """Every function and cron job."""
-    given = settings if isinstance(settings, dict) else vars(settings)
-    return [*given.get("functions", ()), *given.get("cron_jobs", ())]
 
 
 # -- forms of settings ------------------------------------------------------------------------------------------
@@ -94,7 +89,7 @@ def test_a_class_with_slots_and_one_of_another_metaclass() -> None:
 
     made = instrument(Slotted)
     assert type(made) is Meta
-    assert jobs_of(made)[0].coroutine.__wrapped__ is add
+    assert vars(made)["functions"] == [add]
 
 
 # -- functions and cron jobs ------------------------------------------------------------------------------------
@@ -117,49 +112,46 @@ FUNCTIONS: dict[str, tuple[Any, str]] = {
 }
 
 
+@pytest.mark.usefixtures("all_is_well")
 @pytest.mark.parametrize("form", FUNCTIONS)
 async def test_every_form_of_a_function(stage: Stage, form: str) -> None:
     function, name = FUNCTIONS[form]
     before = copy.copy(vars(function)) if isinstance(function, Function) else None
-    plain = func(function)
+    plain: Any = func(function)
 
-    made = instrument({"functions": [function]})
+    worker = await stage.run(instrument({"functions": [function]}), name)
 
-    (wrapped,) = made["functions"]
+    wrapped: Any = worker.functions[name]
     assert type(wrapped) is type(plain)
     assert {**vars(wrapped), "coroutine": None} == {**vars(plain), "coroutine": None}
-    assert inspect.unwrap(wrapped.coroutine) is plain.coroutine
+    assert wrapped.coroutine.__wrapped__ is plain.coroutine
     assert inspect.signature(wrapped.coroutine) == inspect.signature(plain.coroutine)
-    await stage.run(made, name)
     assert stage.outcomes() == [(name, "succeeded", "")]
     assert before is None or vars(function) == before
-
-
-def test_names_and_signatures_stay() -> None:
-    (made,) = jobs_of(instrument(Settings))
-    assert (made.name, made.coroutine.__name__, made.coroutine.__doc__) == ("add", "add", "Adds.")
-    assert inspect.signature(made.coroutine) == inspect.signature(add)
 
 
 @pytest.mark.usefixtures("all_is_well")
 async def test_a_cron_job(stage: Stage) -> None:
     job = cron(tidy, month=1, day=1, run_at_startup=True)
-    before = copy.copy(vars(job))
-    await stage.run(instrument({"cron_jobs": [job], "max_burst_jobs": 1}))
+    worker = await stage.run(instrument({"cron_jobs": [job], "max_burst_jobs": 1}))
     assert stage.outcomes() == [("cron:tidy", "succeeded", "")]
-    assert vars(job) == before
+    assert job.coroutine is tidy
+    assert worker.cron_jobs == [job]
+    assert job.next_run is not None
 
 
-def test_the_originals_stay_as_they_are() -> None:
+async def test_the_originals_stay_as_they_are(stage: Stage) -> None:
     functions: list[Any] = [add, func(add, name="plus")]
     crons = [cron(tidy, hour=1)]
     settings = {"functions": functions, "cron_jobs": crons, "max_jobs": 4}
     made = instrument(settings)
     assert settings == {"functions": functions, "cron_jobs": crons, "max_jobs": 4}
+    assert made.items() >= settings.items()
+    await stage.run(made, "plus")
+    assert functions[0] is add
     assert functions[1].coroutine is add
     assert crons[0].coroutine is tidy
-    assert vars(Settings)["functions"] == [add]
-    assert all(job.coroutine is not add and job.coroutine is not tidy for job in jobs_of(made))
+    assert vars(instrument(Settings))["functions"] == vars(Settings)["functions"] == [add]
 
 
 async def test_twice_is_once(stage: Stage) -> None:
@@ -170,22 +162,57 @@ async def test_twice_is_once(stage: Stage) -> None:
     assert [end["n"] for end in stage.ends()] == ["1"]
 
 
+@pytest.mark.usefixtures("all_is_well")
 async def test_a_job_that_calls_another_is_one_job(stage: Stage) -> None:
-    inner = instrument({"functions": [add]})["functions"][0].coroutine
-
     async def outer(ctx: dict[Any, Any]) -> None:
-        assert await inner(ctx, 2, other=3) == 5
+        coroutine: Any = ctx["worker"][0].functions["add"].coroutine
+        assert await coroutine(ctx, 2, other=3) == 5
 
-    await stage.run_jobs(func(outer, name="outer"))
+    made: list[Worker] = []
+    settings = instrument({"functions": [add, func(outer, name="outer")], "ctx": {"worker": made}})
+    made.append(stage.worker(settings))
+    await stage.enqueue("outer")
+    await made[0].async_run()
+    await made[0].close()
     assert stage.outcomes() == [("outer", "succeeded", "")]
 
 
-async def test_without_an_instrumented_worker_a_function_is_as_it_was(stage: Stage) -> None:
-    made = instrument({"functions": [add]})
-    assert await made["functions"][0].coroutine({}, 2) == 4
-    assert await made["functions"][0].coroutine(None, 2) == 4
-    await stage.run({"functions": made["functions"]}, "add")
-    assert stage.client.keys("taskqueue:*") == []
+@pytest.mark.usefixtures("all_is_well")
+async def test_arguments_may_have_any_name(stage: Stage) -> None:
+    async def told(first: dict[Any, Any], /, **named: Any) -> None:
+        stage.log.append(named)
+
+    worker = stage.worker(instrument({"functions": [func(told, name="told")]}))  # type: ignore[arg-type]
+    named = {name: name for name in ("ctx", "args", "kwargs", "worker", "attempt")}
+    await stage.enqueue("told", **named)
+    await worker.async_run()
+    await worker.close()
+    assert stage.log == [named]
+    assert stage.outcomes() == [("told", "succeeded", "")]
+
+
+async def test_a_wrapper_that_others_put_round_a_function_later_is_within_ours(stage: Stage) -> None:
+    """As an integration does that wraps what a worker is made with. Of time-outs only the outermost can tell."""
+
+    @functools.wraps(add)
+    async def theirs(ctx: dict[Any, Any]) -> int:
+        await asyncio.sleep(0)
+        return await add(ctx)
+
+    function = func(add)
+    made = instrument({"functions": [function]})
+    function.coroutine = theirs
+    worker = await stage.run(made, "add")
+    coroutine: Any = worker.functions["add"].coroutine
+    assert coroutine.__wrapped__ is theirs
+    assert stage.outcomes() == [("add", "succeeded", "")]
+
+
+async def test_a_worker_that_ended_tells_no_more(stage: Stage) -> None:
+    worker = await stage.run(instrument({"functions": [add]}), "add")
+    ctx: dict[Any, Any] = {"job_id": "1", "job_try": 1, "score": 1000}
+    assert await worker.functions["add"].coroutine(ctx, 2) == 4
+    assert list(ctx) == ["job_id", "job_try", "score"]
 
 
 # -- the user's hooks -------------------------------------------------------------------------------------------
@@ -262,14 +289,6 @@ def test_a_wrong_use_is_told_in_one_line(
     assert "\n" not in str(raised.value)
 
 
-def test_a_function_that_arq_refuses_is_left_to_arq(caplog: pytest.LogCaptureFixture) -> None:
-    made = instrument({"functions": [add, print]})
-    assert made["functions"][1] is print
-    assert [record.levelname for record in caplog.records] == ["WARNING"]
-    with pytest.raises(RuntimeError, match="is not a coroutine function"):
-        create_worker(made, handle_signals=False)
-
-
 def test_a_class_that_cannot_be_made_is_left_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
     class Final:
         functions = [add]  # noqa: RUF012
@@ -296,3 +315,9 @@ async def test_what_a_worker_is_made_with_overrides_the_settings(stage: Stage) -
     assert (told["queue"], told["slots"]) == ("arq:other", "7")
     assert stage.outcomes("arq:other") == [("add", "succeeded", "")]
     assert stage.outcomes("arq:planned") == stage.outcomes(QUEUE) == []
+
+
+@pytest.mark.usefixtures("all_is_well")
+async def test_functions_that_a_worker_is_made_with_are_seen(stage: Stage) -> None:
+    await stage.run(instrument({"functions": [add]}), "tidy", functions=[tidy])
+    assert stage.outcomes() == [("tidy", "succeeded", "")]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,11 +21,11 @@ STACKS = {"hooks-oldest": ("3.8", "3.9", "3.10"), "stack-arq": ("3.13", "3.12")}
 """Pinned requirements, and the Pythons to run them on: the first that is at hand, else that of the tests."""
 
 WORKER = """
-import asyncio, sys
+import asyncio, sys, time
 import taskqueue_hooks
 from arq import create_pool
 from arq.connections import RedisSettings
-from arq.worker import run_worker
+from arq.worker import func, run_worker
 from taskqueue_hooks import instrument, progress
 
 redis = RedisSettings(port=int(sys.argv[1]))
@@ -32,9 +34,26 @@ async def add(ctx, one, other):
     progress(ctx, 1, 2, "half")
     return one + other
 
+async def swallows(ctx):
+    try:
+        await asyncio.sleep(60)
+    except asyncio.CancelledError:
+        return "not I"
+
+async def turns(ctx):
+    try:
+        await asyncio.sleep(60)
+    finally:
+        raise LookupError
+
+async def blocks(ctx):
+    time.sleep(0.2)
+
+late = [func(job, timeout=0.1) for job in (swallows, turns, blocks)]
+
 @instrument(name="of the wheel")
 class WorkerSettings:
-    functions = [add]
+    functions = [add, *late]
     redis_settings = redis
     burst = True
     poll_delay = 0.01
@@ -42,13 +61,15 @@ class WorkerSettings:
 async def enqueue():
     pool = await create_pool(redis)
     await pool.enqueue_job("add", 1, other=2, _job_id="one")
+    for function in late:
+        await pool.enqueue_job(function.name)
 
 loop = asyncio.new_event_loop()
 asyncio.set_event_loop(loop)
 loop.run_until_complete(enqueue())
 worker = run_worker(WorkerSettings)
-assert worker.jobs_complete == 1
 print(taskqueue_hooks.__file__)
+print("arq:", worker.jobs_complete, worker.jobs_failed)
 """
 
 
@@ -96,5 +117,11 @@ def test_a_worker_with_the_wheel(stack: str, wheel: Path, redis_server: RedisSer
 
     assert str(tmp_path / "venv") in said
     assert "failed, jobs go on" not in said
-    ((_, fields),) = redis_server.client().xrange("taskqueue:arq:events:arq:queue")  # type: ignore[misc]
-    assert decoded(fields).items() >= {"v": "1", "n": "1", "job": "one", "task": "add", "outcome": "succeeded"}.items()
+    entries: Any = redis_server.client().xrange("taskqueue:arq:events:arq:queue")
+    ends = {end["task"]: end for end in (decoded(fields) for _, fields in entries)}
+    assert ends["add"].items() >= {"v": "1", "job": "one", "outcome": "succeeded"}.items()
+    assert {end["n"] for end in ends.values()} == {"1", "2", "3", "4"}
+    # and what is made of jobs that do not mind their time-outs is what that arq makes of them, on that Python
+    outcomes = Counter(end["outcome"] for end in ends.values())
+    assert f"arq: {outcomes['succeeded']} {outcomes['failed']}\n" in said
+    assert ends["blocks"]["outcome"] == "succeeded"

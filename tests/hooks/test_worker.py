@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 from arq.worker import Worker
 
-from taskqueue_hooks import _lifetime, instrument
-from taskqueue_hooks._reporter import Reporter
-from taskqueue_hooks._worker import StandIn
+from taskqueue_hooks import instrument
+from taskqueue_hooks._worker import find_worker
 from tests.hooks.stage import BEAT, Stage
 
 APP = """
@@ -35,12 +34,15 @@ class WorkerSettings:
 def by_run_worker():
     run_worker(WorkerSettings, burst=True, queue_name="arq:by_run_worker", max_jobs=4)
 
+async def main_and_more(worker):
+    await worker.main()
+    await asyncio.sleep(0.3)  # in the task that awaited main: its worker reports on
+
 def abandoned():
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     worker = create_worker(WorkerSettings, burst=True, queue_name="arq:abandoned")
-    loop.run_until_complete(worker.main())
-    loop.run_until_complete(asyncio.sleep(0.3))  # for its record
+    loop.run_until_complete(main_and_more(worker))
     loop.close()
     del worker
     gc.collect()
@@ -87,49 +89,59 @@ async def test_workers_of_processes(stage: Stage, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("all_is_well")
 @pytest.mark.parametrize("how", HOW)
-async def test_however_it_is_run_and_run_again(stage: Stage, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    found: list[Any] = []
-    monkeypatch.setattr(_lifetime, "Reporter", type("Seen", (Reporter,), {"start": seen(found)}))
-    worker = stage.worker(instrument({"functions": [noop]}), queue_name="arq:other")
+async def test_however_it_is_run_and_run_again(stage: Stage, how: str) -> None:
+    worker = stage.worker(instrument({"functions": [noop]}, beat=60), queue_name="arq:other")
     for _ in range(2):
         await stage.enqueue("noop", queue="arq:other")
         await HOW[how](worker)
         stage.client.delete("arq:result:noop-1")
-    assert found == [worker]
     await worker.close()
-    assert [end["n"] for end in stage.ends("arq:other")] == ["1", "2"]
-
-
-def seen(found: list[Any]) -> Callable[[Any], None]:
-    def start(self: Any) -> None:
-        found.append(self.worker)
-        real(self)
-
-    real = Reporter.start
-    return start
+    assert stage.hashes() == []
+    assert stage.outcomes("arq:other") == [("noop", "succeeded", "")] * 2
 
 
 @pytest.mark.usefixtures("all_is_well")
-async def test_where_no_worker_is_found_the_settings_stand_in(stage: Stage) -> None:
-    settings = instrument({"functions": [noop], "max_jobs": 6, "queue_name": "arq:mine"}, beat=BEAT)
-    ctx: dict[Any, Any] = {"redis": stage.pool}
-    await settings["on_startup"](ctx)
-    job = {"job_id": "1", "job_try": 1, "score": 1000}
-    await settings["functions"][0].coroutine({**ctx, **job})
-    told = await stage.until(stage.hash)
-    assert (told["queue"], told["slots"], told["functions"]) == ("arq:mine", "6", "1")
-    await settings["on_shutdown"](ctx)
-    assert stage.outcomes("arq:mine") == [("noop", "succeeded", "")]
-    assert stage.hashes() == []
+async def test_a_worker_that_has_taken_itself_back_starts_anew(stage: Stage) -> None:
+    worker = stage.worker(instrument({"functions": [noop]}, beat=60))
+    for number in (1, 2):
+        await stage.pool.enqueue_job("noop", _job_id=str(number))
+        await worker.async_run()
+        await stage.until(lambda number=number: len(stage.ends()) == number and not stage.hashes())  # type: ignore[misc]
+    assert [end["n"] for end in stage.ends()] == ["1", "1"]
+    assert len({end["worker"] for end in stage.ends()}) == 2
+    coroutine: Any = worker.functions["noop"].coroutine
+    assert coroutine.__wrapped__ is noop
 
 
-async def test_a_stand_in_has_what_a_worker_has(stage: Stage) -> None:
-    given = {"functions": [noop], "job_timeout": 7, "keep_result": 8, "retry_jobs": False, "max_jobs": 9}
-    worker = stage.worker(given)
-    stand_in = StandIn(given, {"redis": stage.pool})
-    for name in set(vars(stand_in)) - {"functions", "aborting_tasks", "pool"}:
-        assert getattr(stand_in, name) == getattr(worker, name), name
-    assert len(stand_in.functions) == len(worker.functions)
+async def test_where_no_worker_is_found_nothing_is_done(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    """As where a hook of the user's calls ours from a task of its own."""
+    made = instrument({"functions": [noop]})
+
+    async def on_startup(ctx: dict[Any, Any]) -> None:
+        await asyncio.create_task(made["on_startup"](ctx))
+
+    async def on_shutdown(ctx: dict[Any, Any]) -> None:
+        await asyncio.create_task(made["on_shutdown"](ctx))
+
+    worker = await stage.run({**made, "on_startup": on_startup, "on_shutdown": on_shutdown}, "noop")
+    assert worker.jobs_complete == 1
+    assert worker.functions["noop"].coroutine is noop
+    assert stage.client.keys("taskqueue:*") == []
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert [text.partition(" failed")[0] for text in warnings] == ["start", "stop"]
+    assert "no arq Worker awaits" in warnings[0]
+
+
+async def test_a_worker_of_another_context_is_not_the_one(stage: Stage) -> None:
+    class Mine(Worker):
+        async def ask(self, ctx: dict[Any, Any]) -> Worker:
+            found: Worker = find_worker(ctx)
+            return found
+
+    worker = Mine([noop], redis_pool=stage.pool, handle_signals=False)
+    assert await worker.ask(worker.ctx) is worker
+    with pytest.raises(LookupError):
+        await worker.ask({})
 
 
 @pytest.mark.usefixtures("all_is_well")
@@ -138,12 +150,12 @@ async def test_two_workers_of_one_process(stage: Stage, context: dict[Any, Any] 
     """Each tells of itself, also when they share the settings and, by the user's will, the context."""
     settings = instrument({"functions": [noop], "ctx": context}, beat=BEAT)
     queues = ("arq:one", "arq:two")
+    workers = [await stage.start(settings, queue_name=queue) for queue in queues]
     # An id of its own for each: a name is the same job wherever it is queued.
     for queue in queues:
         for number in range(3):
             await stage.pool.enqueue_job("noop", _job_id=f"{queue}-{number}", _queue_name=queue)
-    workers = [stage.worker(settings, queue_name=queue) for queue in queues]
-    await asyncio.gather(*(worker.async_run() for worker in workers))
+    await stage.until(lambda: all(len(stage.ends(queue)) == 3 for queue in queues))
     assert sorted(found["queue"] for found in stage.hashes()) == ["arq:one", "arq:two"]
     await workers[0].close()
     assert [found["queue"] for found in stage.hashes()] == ["arq:two"]
