@@ -172,6 +172,17 @@ def test_who_is_alone_is_counted_after_a_while(kept: bool) -> None:
     assert bench.outcomes() == {Outcome.SUCCEEDED: 2, Outcome.UNKNOWN: 1}
 
 
+def test_a_record_waits_for_a_result_that_has_to_be_searched_for() -> None:
+    bench = Bench.hooked()
+    bench.ends.results_take = 7.0
+    tell_kept(bench)
+    bench.later(BEAT + 6.9)
+    find(bench, end(outcome=Outcome.FAILED, exception="KeyError"))
+    tell_kept(bench)
+    bench.later(BEAT + 7.1)
+    assert bench.outcomes() == {Outcome.FAILED: 1, Outcome.SUCCEEDED: 1}
+
+
 def test_records_that_are_not_read_are_waited_for_within_bounds() -> None:
     bench = Bench.hooked()
     vanish(bench)

@@ -12,6 +12,8 @@ import pytest
 import redis
 
 from exporter.model import Outcome, Unreadable
+from exporter.systems.arq.ends import ends
+from exporter.systems.arq.ends.witnesses import Told
 from exporter.systems.arq.feed import feed
 from tests.servers import RedisServer, StartRedis
 from tests.systems.arq_results import QUEUE, TTL_MS, following, names, result, write
@@ -339,3 +341,25 @@ async def test_the_wait_of_a_deferred_job_begins_when_it_is_due(server: RedisSer
             (event,) = [event for event in followed.sink.finished if event.job_id == job]
             assert event.wait == pytest.approx(0.5, abs=0.01)
             assert job.encode() not in followed.feed.tally.ahead
+
+
+async def test_a_record_of_the_hook_waits_for_the_search_that_finds_its_result(
+    server: RedisServer, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "SCAN_INTERVAL", 0.5)
+    monkeypatch.setattr(ends, "LEAST_HOLD", 0.01)
+    async with following(server.url(), "scan") as followed:
+        await followed.until_connected()
+        counting = followed.feed.tally.ends
+        counting.watch([QUEUE], 0.01)
+        now = time.time()
+        told = {"queue": QUEUE, "task": "send", "exception": None, "attempt": 1, "due": None}
+        times = {"start": now - 0.2, "end": now - 0.1, "written": now, "kept": True}
+        for job_id in names("job", 5):
+            write(client, job_id, success=False, value=ValueError("no repr"), finished=now)
+            counting.told(Told(job_id=job_id, outcome=Outcome.SUCCEEDED, **told, **times), followed.sink)  # type: ignore[arg-type]
+            counting.release(time.monotonic())
+        await followed.until(
+            lambda: counting.release(time.monotonic()) or len(followed.sink.finished) == 5  # type: ignore[func-returns-value]
+        )
+        assert {event.outcome for event in followed.sink.finished} == {Outcome.FAILED}

@@ -65,6 +65,8 @@ class Ends:
         which a result may still be counted."""
         self.alone = False
         """Whether records are all there is: results are not followed."""
+        self.results_take = 0.0
+        """Seconds after which a result is found, at the latest: more than none where nothing tells of it."""
         self.last_untold: OrderedDict[str, float] = OrderedDict()
         """When (monotonic) the last end came that no record tells of, by queue."""
         self._note_end = note_end
@@ -138,7 +140,7 @@ class Ends:
             before = max(now - LONGEST_HOLD, read - (self._hold if hooked else LEAST_HOLD))
             for found in waiting.drop(lambda found, before=before: found.came <= before):  # type: ignore[misc]
                 self._pass(found)
-        before = max(now - LONGEST_HOLD, read - self._hold)
+        before = max(now - LONGEST_HOLD, read - self._hold - self.results_take)
         for record in self._records.drop(lambda record: record.came <= before):
             self._count_record(record.told, record.sink, now)
         self._forget(read - (MEMORY if self._hooked else SHORT_MEMORY))

@@ -144,6 +144,7 @@ class ResultsFeed:
 
     def _arm(self, line: Line, sink: Sink) -> None:
         self._seen.arm()
+        self.tally.ends.results_take = 0.0 if line.sub else SCAN_INTERVAL
         self._search_wanted.set()
         self._prune()
         if line.sub or self.seeded:
@@ -224,7 +225,9 @@ class ResultsFeed:
                 self._seen.confirm(mark)
                 if first:  # what came up during the first search stands there for us
                     sink.connected(line.mode)
-            await asyncio.sleep(self._pause(began))
+            took, pause = time.monotonic() - began, self._pause(began)
+            self.tally.ends.results_take = took + pause + took  # of one that was written just behind this search
+            await asyncio.sleep(pause)
 
     async def _search_once(self, line: Line, sink: Sink) -> bool:
         """Whether it came to its end: one key of many megabytes keeps it from that. Pushes are counted all the same."""
