@@ -9,7 +9,7 @@ MAKEFLAGS += --no-print-directory
 OTHER_PYTHONS := 3.12 3.13
 
 # Tests that need no machine for themselves share it: end-to-end tests do need it.
-UNITS := -m pytest -q -n 2 --dist loadfile --ignore tests/e2e
+UNITS := -m pytest -q -n 3 --dist loadfile --ignore tests/e2e
 
 # Workers of older versions of arq run in environments of their own: of the oldest in every run of the tests, of these
 # in `make test-matrix`. The newest is in the environment of the tests.
