@@ -121,8 +121,7 @@ class Ends:
         """They cannot be read: nothing waits for them."""
         self._hooked = None
         for waiting in self._waiting.values():
-            for found in waiting.drop(lambda _: True):
-                self._pass(found)
+            self._pass_all(waiting, math.inf)
 
     def watch(self, queues: Collection[str], hold: float) -> None:
         """Records are read. `queues` have live instrumented workers, of whose beats the longest is `hold` seconds."""
@@ -137,9 +136,7 @@ class Ends:
         now = self._monotonic()
         read = -math.inf if caught_up is None else caught_up
         for hooked, waiting in self._waiting.items():
-            before = max(now - LONGEST_HOLD, read - (self._hold if hooked else LEAST_HOLD))
-            for found in waiting.drop(lambda found, before=before: found.came <= before):  # type: ignore[misc]
-                self._pass(found)
+            self._pass_all(waiting, max(now - LONGEST_HOLD, read - (self._hold if hooked else LEAST_HOLD)))
         before = max(now - LONGEST_HOLD, read - self._hold - self.results_take)
         for record in self._records.drop(lambda record: record.came <= before):
             self._count_record(record.told, record.sink, now)
@@ -182,6 +179,11 @@ class Ends:
         """Whether a queue has instrumented workers; one that isn't known may be any."""
         until = self._hooked or {}
         return any(end > now for end in until.values()) if queue == UNKNOWN else until.get(queue, -math.inf) > now
+
+    def _pass_all(self, waiting: ByJob[Found], before: float) -> None:
+        """Those that came by then (monotonic)."""
+        for found in waiting.drop(lambda found: found.came <= before):
+            self._pass(found)
 
     def _pass(self, found: Found) -> None:
         """No record tells of it."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Final
 
 from exporter.model import Unreadable, WorkerState
@@ -171,11 +172,11 @@ class Workers:
         self._seen_all = True
         self._note_replaced()
         live: dict[str, list[Worker]] = {}
-        for worker in self._ours():
+        for _, worker in self._ours():
             if worker.up and worker.record is not None:
                 live.setdefault(worker.record.queue, []).append(worker)
         self.longest_beat = max((worker.beat for workers in live.values() for worker in workers), default=0.0)
-        self._queues = dict.fromkeys([*dict.fromkeys([*queues, *live])][:QUEUES])
+        self._queues = dict.fromkeys(islice(dict.fromkeys([*queues, *live]), QUEUES))
         self._by_queue = {queue: _together(live[queue]) for queue in self._queues if queue in live}
         self._went = {queue: self._went.get(queue, tick) for queue in self._queues if queue not in live}
 
@@ -235,20 +236,19 @@ class Workers:
 
     def _by_age(self) -> list[tuple[str, Worker]]:
         """The live ones by when they started, then the lost ones, the last first."""
-        ours = {id(worker) for worker in self._ours()}
         return sorted(
-            ((worker_id, worker) for worker_id, worker in self._workers.items() if id(worker) in ours),
+            self._ours(),
             key=lambda item: (not item[1].up, item[1].since if item[1].up else -item[1].heard, item[0]),
         )
 
-    def _ours(self) -> Iterator[Worker]:
-        for worker in self._workers.values():
+    def _ours(self) -> Iterator[tuple[str, Worker]]:
+        for worker_id, worker in self._workers.items():
             if worker.record is None:
                 # Of one that was lost before we came, not even the queue is known.
                 if self._only is None and worker.unreadable is None and worker.looked > -math.inf:
-                    yield worker
+                    yield worker_id, worker
             elif self._only is None or worker.record.queue in self._only:
-                yield worker
+                yield worker_id, worker
 
 
 def _together(workers: Collection[Worker]) -> QueueWorkers:
