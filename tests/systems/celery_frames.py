@@ -7,7 +7,7 @@ import itertools
 import json
 from typing import Any
 
-from exporter.systems.celery.events import Event
+from exporter.systems.celery.events.frames import Event
 from tests.systems.observing import START
 
 WORKER = "celery@one"

@@ -12,7 +12,7 @@ from exporter.brokers import bounded
 from exporter.model import JobState
 from exporter.systems.base import Discovery
 from exporter.systems.celery import Celery
-from exporter.systems.celery.system import SEPARATOR, list_key
+from exporter.systems.celery.layout import SEPARATOR, list_key
 from tests.servers import RedisServer
 from tests.systems.observing import START, Clock, state, watching
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.model import Unreadable
-from exporter.systems.celery.events import (
+from exporter.systems.celery.events.frames import (
     LARGEST_MESSAGE,
     LARGEST_ODD,
     LONGEST_NAME,

@@ -21,12 +21,12 @@ from exporter.brokers.turn import Turn
 from exporter.model import Enqueued, Finished, Outcome, Permissions, Started, Unreadable
 from exporter.safe.text import UNKNOWN
 from exporter.systems.celery import Celery
-from exporter.systems.celery.events import read_frame
-from exporter.systems.celery.feed import EventsFeed
-from exporter.systems.celery.holding import JOBS_AT_ONCE
-from exporter.systems.celery.system import CeleryOptions
-from exporter.systems.celery.tasks import Tasks
-from exporter.systems.celery.worker import FREQ, STALE_BEATS
+from exporter.systems.celery.events.feed import EventsFeed
+from exporter.systems.celery.events.frames import read_frame
+from exporter.systems.celery.jobs.holding import JOBS_AT_ONCE
+from exporter.systems.celery.jobs.tasks import Tasks
+from exporter.systems.celery.options import CeleryOptions
+from exporter.systems.celery.workers.worker import FREQ, STALE_BEATS
 from tests.servers import RedisServer
 from tests.systems.celery_frames import WORKER, channel, fields, frame, raw_frame
 from tests.systems.observing import START, Clock, state

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from exporter.model import Enqueued, Finished, JobEvent, Outcome, Retried, Started
 from exporter.safe.text import UNKNOWN
-from exporter.systems.celery.holding import GRACE, JOBS_AT_ONCE, MOST_HELD, SENT_MEMORY
-from exporter.systems.celery.jobs import Attempt, Job
-from exporter.systems.celery.tasks import Tasks
-from exporter.systems.celery.workers import Workers
+from exporter.systems.celery.jobs.holding import GRACE, JOBS_AT_ONCE, MOST_HELD, SENT_MEMORY
+from exporter.systems.celery.jobs.job import Attempt, Job
+from exporter.systems.celery.jobs.tasks import Tasks
+from exporter.systems.celery.workers.workers import Workers
 from tests.systems.celery_frames import WORKER, event
 from tests.systems.observing import START
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from exporter.model import WorkerState
-from exporter.systems.celery.jobs import Attempt, Job
-from exporter.systems.celery.worker import FREQ, MISMATCHES, STALE_BEATS
-from exporter.systems.celery.workers import GOODBYE_MEMORY, Workers
+from exporter.systems.celery.jobs.job import Attempt, Job
+from exporter.systems.celery.workers.worker import FREQ, MISMATCHES, STALE_BEATS
+from exporter.systems.celery.workers.workers import GOODBYE_MEMORY, Workers
 from tests.systems.celery_frames import event
 from tests.systems.observing import START
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from exporter.model import WorkerState
-from exporter.systems.celery.events import Event
-from exporter.systems.celery.jobs import Attempt, Job
+from exporter.systems.celery.events.frames import Event
+from exporter.systems.celery.jobs.job import Attempt, Job
 
 FREQ: Final = 2.0
 """Seconds between two heartbeats, where a worker does not say (celery's default)."""

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from exporter.model import Finished, JobEvent, Outcome, Started
 from exporter.safe.text import UNKNOWN
-from exporter.systems.celery.jobs import Happened, Job
+from exporter.systems.celery.jobs.job import Happened, Job
 
 GRACE: Final = 2.0
 """Seconds that something waits."""

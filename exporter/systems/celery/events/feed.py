@@ -11,9 +11,9 @@ from exporter.brokers.address import Address
 from exporter.brokers.push import Push, PushConnection
 from exporter.brokers.turn import Turn
 from exporter.model import Sink, Unreadable, WorkerState
-from exporter.systems.celery.events import Event, count_events, read_frame
-from exporter.systems.celery.tasks import Tasks
-from exporter.systems.celery.workers import Workers
+from exporter.systems.celery.events.frames import Event, count_events, read_frame
+from exporter.systems.celery.jobs.tasks import Tasks
+from exporter.systems.celery.workers.workers import Workers
 from exporter.systems.keys import key_text
 
 TICK_SECONDS: Final = 0.5

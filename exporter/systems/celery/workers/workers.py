@@ -11,9 +11,9 @@ from collections.abc import Collection, Mapping
 from typing import Final
 
 from exporter.model import WorkerState
-from exporter.systems.celery.events import Event
-from exporter.systems.celery.jobs import Attempt, Job
-from exporter.systems.celery.worker import FREQ, STALE_BEATS, Worker
+from exporter.systems.celery.events.frames import Event
+from exporter.systems.celery.jobs.job import Attempt, Job
+from exporter.systems.celery.workers.worker import FREQ, STALE_BEATS, Worker
 
 MAX_WORKERS: Final = 10_000
 """Names remembered; beyond, the one not heard of for longest makes room. As many of those that said goodbye."""

@@ -12,11 +12,11 @@ from typing import Final
 
 from exporter.model import Enqueued, Finished, JobEvent, Outcome, Retried, Started
 from exporter.safe.text import UNKNOWN
-from exporter.systems.celery.events import Event
-from exporter.systems.celery.fields import due_time, exception_class, interned
-from exporter.systems.celery.holding import GRACE, Holding
-from exporter.systems.celery.jobs import BELIEVED_SECONDS, Attempt, Job
-from exporter.systems.celery.workers import Workers
+from exporter.systems.celery.events.fields import due_time, exception_class, interned
+from exporter.systems.celery.events.frames import Event
+from exporter.systems.celery.jobs.holding import GRACE, Holding
+from exporter.systems.celery.jobs.job import BELIEVED_SECONDS, Attempt, Job
+from exporter.systems.celery.workers.workers import Workers
 
 JOBS: Final = 200_000
 """Jobs remembered that have not ended: about 100 MB."""

@@ -1,0 +1,1 @@
+"""Remote control, as far as it asks: what workers answer when all of them are asked at once."""

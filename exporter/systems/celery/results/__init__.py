@@ -1,0 +1,1 @@
+"""Kept results, for the ends of jobs that nobody heard of while the events were not heard."""
