@@ -129,3 +129,5 @@ def test_plain_install_resolves_at_the_first_try(tmp_path: Path) -> None:
     said = pip(make_venv(tmp_path / "venv"), "install", "--dry-run", ROOT)
     assert "Would install" in said
     assert "looking at multiple versions" not in said
+    # It follows workers of any version, and is of none.
+    assert not {"celery", "kombu", "arq"} & {word.rpartition("-")[0] for word in said.split()}
