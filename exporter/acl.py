@@ -84,22 +84,32 @@ def text(brokers: Iterable[Broker], version: Version, form: Form, user: str | No
     return "\n".join(parts)
 
 
-def notes(brokers: Iterable[Broker], user: str | None = None) -> list[str]:
+def notes(brokers: Iterable[Broker], user: str | None = None, version: Version = Version.V7_0) -> list[str]:
     """What to know before the rules are used, as lines of comments; for a file, which has no place for them."""
-    several = [_notes(name, together, user) for (_, name), together in _users(brokers, user).items()]
+    several = [_notes(name, together, version, user) for (_, name), together in _users(brokers, user).items()]
     return list(dict.fromkeys(note for one in several for note in one))
 
 
 def rules(needed: Collection[Permissions], version: Version) -> list[bytes]:
     """The rules that allow all of `needed`, each kind in the order of the alphabet."""
     commands = {command for one in needed for command in one.commands}
-    keys = {pattern for one in needed for pattern in one.keys}
+    written = {pattern for one in needed for pattern in one.writes}
+    keys = {pattern for one in needed for pattern in one.keys} - written
     channels = {pattern for one in needed for pattern in one.channels}
-    reading = b"%R~" if version is Version.V7_0 else b"~"
     return [
         *(b"+" + command.encode() for command in sorted(commands)),
-        *(reading + pattern for pattern in _patterns(keys)),
+        *_key_rules(keys, written, version),
         *(b"&" + pattern for pattern in _patterns(channels)),
+    ]
+
+
+def _key_rules(keys: Collection[str], written: Collection[str], version: Version) -> list[bytes]:
+    """Rules for the `keys` that are read and for those that are `written`; Redis 6.2 knows no difference."""
+    if version is Version.V6_2:
+        return [b"~" + pattern for pattern in _patterns({*keys, *written})]
+    return [
+        *(b"%R~" + pattern for pattern in _patterns(keys)),
+        *(b"~" + pattern for pattern in _patterns(written)),
     ]
 
 
@@ -120,7 +130,7 @@ def _for_client(server: str, name: str, brokers: list[Broker], version: Version,
     words = ("on", PASSWORD, *map(quoted, (*_BLANK[version], *allowed)))
     lines = [
         f"# Redis {version}{' and later' if version is Version.V7_0 else ''} at {one_line(server)}, broker {names}",
-        *_notes(name, brokers, user),
+        *_notes(name, brokers, version, user),
         f"ACL SETUSER {quoted(key_bytes(name))} {' '.join(words)}",
         "# What needs what. Without what only one of these needs, only that one is lost. (Every command may go to the",
         "# keys of all.)",
@@ -154,7 +164,11 @@ def _united(needed: Iterable[Need]) -> list[Need]:
         if where in united:
             other = united[where].permissions
             one = Permissions(
-                one.feature, one.commands | other.commands, one.keys | other.keys, one.channels | other.channels
+                one.feature,
+                one.commands | other.commands,
+                one.keys | other.keys,
+                one.channels | other.channels,
+                one.writes | other.writes,
             )
         united[where] = Need(need.collector, one)
     order = list(dict.fromkeys(collector for collector, _ in united))
@@ -165,10 +179,10 @@ def _united(needed: Iterable[Need]) -> list[Need]:
 
 _READING: Final = {
     "string": {"getrange", "mget"},
-    "list": {"lindex"},
+    "list": {"lindex", "lrange"},
     "set": {"sscan"},
     "sorted set": {"zrange", "zrangebyscore"},
-    "hash": {"hmget"},
+    "hash": {"hkeys", "hmget"},
     "stream": {"xread"},
 }
 """By the type of a key the commands that show what is in it."""
@@ -176,7 +190,7 @@ _NAMING: Final = {"scan": "SCAN", "client|tracking": "CLIENT TRACKING"}
 """The commands that name keys, whatever may be read."""
 
 
-def _notes(name: str, brokers: Collection[Broker], user: str | None) -> list[str]:
+def _notes(name: str, brokers: Collection[Broker], version: Version, user: str | None) -> list[str]:
     """Lines of comments on the rules of one user. `user` is who was asked for, if any was."""
     users = {broker.address.username for broker in brokers}
     lines = [
@@ -191,11 +205,12 @@ def _notes(name: str, brokers: Collection[Broker], user: str | None) -> list[str
             f"This replaces all that {name} may do now. If an application is that user, too, name another with --user."
         )
     needed = [need.permissions for broker in brokers for need in needs(broker)]
-    return [f"# {line}" for line in (*lines, *_reach(name, needed))]
+    return [f"# {line}" for line in (*lines, *_reach(name, needed, version))]
 
 
-def _reach(name: str, needed: Collection[Permissions]) -> Iterator[str]:
-    """What can be seen beyond the queues: rules allow commands, and keys, and each command for all of the keys."""
+def _reach(name: str, needed: Collection[Permissions], version: Version) -> Iterator[str]:
+    """What can be seen and done beyond the queues: rules allow commands, and keys, and each command for all of the
+    keys."""
     commands = {command for one in needed for command in one.commands}
     types = [kind for kind, reading in _READING.items() if reading & commands]
     if types and any("*" in one.keys for one in needed):
@@ -203,6 +218,20 @@ def _reach(name: str, needed: Collection[Permissions]) -> Iterator[str]:
         yield f"While `discover` is on, {name} can read every {', every '.join(types)} of {where}, queue or not."
     if naming := " and ".join(words for right, words in _NAMING.items() if right in commands):
         yield f"{name} can see the names of all keys, whatever the patterns: by {naming}."
+    for one in needed:
+        if one.writes:
+            yield from _writing(name, one, version)
+
+
+def _writing(name: str, one: Permissions, version: Version) -> Iterator[str]:
+    """What one feature changes, and how to do without."""
+    keys, channels = (", ".join(quoted(word) for word in _patterns(words)) for words in (one.writes, one.channels))
+    yield f"While `{one.feature}` is on, {name} can publish on {channels}, and so on every channel that it listens to."
+    if version is Version.V7_0:
+        yield f"It can write the keys {keys}."
+    else:
+        yield "It can CHANGE AND DELETE every key that it can read: Redis 6.2 has no rights for reading only."
+    yield f"With `{one.feature}: false` it can neither publish nor write."
 
 
 # -- words ------------------------------------------------------------------------------------------------------

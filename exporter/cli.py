@@ -131,10 +131,10 @@ def acl(ctx: click.Context, /, **options: Any) -> None:
         brokers = tuple(broker for broker in brokers if broker.name == options["broker"])
         if not brokers:
             raise ConfigError(f"--broker: found {one_line(options['broker'])!r}, wanted the name of a broker")
-    form = Form(options["format"])
-    click.echo(acl_text(brokers, Version(options["redis_version"]), form, options["user"]), nl=False)
+    form, version = Form(options["format"]), Version(options["redis_version"])
+    click.echo(acl_text(brokers, version, form, options["user"]), nl=False)
     if form is Form.ACLFILE:
-        click.echo("\n".join(acl_notes(brokers, options["user"])), err=True)
+        click.echo("\n".join(acl_notes(brokers, options["user"], version)), err=True)
 
 
 @cli.command()

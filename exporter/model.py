@@ -83,7 +83,8 @@ class Observation:
     """The answer of one `observe()`.
 
     `workers` is None unless the system can tell who is alive; an empty collection is a known zero.
-    `unacked_jobs` and `oldest_unacked` belong to systems whose queues share one set of delivered messages (Celery).
+    `unacked_jobs`, `oldest_unacked` and `visibility_timeout` (seconds from delivery on) belong to systems whose queues
+    share one set of delivered messages (Celery).
     `abort_requests` is given where such requests stand in one place for all queues (ARQ).
     `running` counts running jobs by task, where the system knows the tasks of what runs.
     `problems` names, one line each, what could not be observed: the rest stands, and the collector's success is 0.
@@ -93,6 +94,7 @@ class Observation:
     workers: Collection[WorkerState] | None = None
     unacked_jobs: int | None = None
     oldest_unacked: float | None = None
+    visibility_timeout: float | None = None
     abort_requests: int | None = None
     running: Mapping[str, int] | None = None
     problems: Collection[str] = ()
@@ -227,12 +229,13 @@ class Feed(Protocol):
 @dataclass(frozen=True, slots=True)
 class Permissions:
     """What one feature asks of the broker, in the terms of Redis's ACL: commands, and patterns of the keys that it
-    reads and of the channels that it listens to."""
+    reads, of the channels that it listens to or publishes on, and of the keys that it writes."""
 
     feature: str
     commands: frozenset[str]
     keys: frozenset[str] = frozenset()
     channels: frozenset[str] = frozenset()
+    writes: frozenset[str] = frozenset()
 
 
 class QueueSystem(Protocol):

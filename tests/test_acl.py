@@ -52,8 +52,12 @@ def line(text: str) -> str:
     return str(found)
 
 
-def needing(*keys: str, channels: tuple[str, ...] = ()) -> list[Permissions]:
-    return [Permissions("toy", frozenset({"get"}), frozenset(keys), frozenset(channels))]
+def needing(*keys: str, channels: tuple[str, ...] = (), writes: tuple[str, ...] = ()) -> list[Permissions]:
+    return [Permissions("toy", frozenset({"get"}), frozenset(keys), frozenset(channels), frozenset(writes))]
+
+
+def without_inspect(tmp_path: Path) -> tuple[Broker, ...]:
+    return configured(tmp_path, "brokers: [{name: default, url: redis://h, celery: {inspect: false}}]")
 
 
 # -- what is printed --------------------------------------------------------------------------------------------
@@ -66,7 +70,8 @@ def test_one_line_says_all_and_comments_say_what_for() -> None:
     head, *comments = [comment for comment in text.splitlines() if comment != command]
     assert head == "# Redis 7.0 and later at 127.0.0.1:6379, broker default"
     assert command.startswith(f"ACL SETUSER exporter on {acl.PASSWORD} resetkeys resetchannels clearselectors -@all +c")
-    assert " %R~* &" in command
+    written = "~*_kombu.binding.reply.celery.pidbox ~*taskqueue-exporter-*.reply.celery.pidbox*"
+    assert f" %R~* {written} &" in command
     assert all(comment.startswith("#") for comment in comments)
     assert "#   redis_info" in comments
     assert "#     server: +info" in comments
@@ -78,17 +83,31 @@ def test_the_same_is_printed_the_same() -> None:
     assert len({acl.text(zero(), version, Form.SETUSER) for version in Version for _ in range(3)}) == 2
 
 
-def test_redis_6_2_has_no_patterns_for_reading_only_and_no_selectors() -> None:
-    commands = [line(acl.text(zero(), version, Form.SETUSER)) for version in (Version.V6_2, Version.V7_0)]
+def test_redis_6_2_has_no_patterns_for_reading_only_and_no_selectors(tmp_path: Path) -> None:
+    brokers = without_inspect(tmp_path)
+    commands = [line(acl.text(brokers, version, Form.SETUSER)) for version in (Version.V6_2, Version.V7_0)]
 
     assert commands[0] == commands[1].replace("%R~", "~").replace("clearselectors ", "")
 
 
-def test_nothing_needs_more_than_to_read() -> None:
-    command = line(acl.text(zero(), Version.V7_0, Form.SETUSER))
+def test_what_is_written_is_told_from_what_is_read_where_redis_can() -> None:
+    needed = needing("a", "b", writes=("b", "c*"))
 
-    allowed = {word.removeprefix("+") for word in command.split() if word.startswith("+")}
-    assert not allowed & {"keys", "monitor", "eval", "publish", "config|get", "auth", "del", "set", "expire"}
+    assert acl.rules(needed, Version.V7_0) == [b"+get", b"%R~a", b"~b", b"~c*"]
+    assert acl.rules(needed, Version.V6_2) == [b"+get", b"~a", b"~b", b"~c*"]
+    assert acl.rules(needing("*", writes=("b",)), Version.V7_0) == [b"+get", b"%R~*", b"~b"]
+    assert acl.rules(needing("*", writes=("b",)), Version.V6_2) == [b"+get", b"~*"]
+
+
+def test_only_asking_workers_needs_more_than_to_read(tmp_path: Path) -> None:
+    changing = {"publish", "sadd", "srem", "del", "lpush", "pexpire", "lpop"}
+    never = {"keys", "monitor", "eval", "config|get", "auth", "set", "expire"}
+
+    for brokers, needed in ((zero(), changing), (without_inspect(tmp_path), set())):
+        command = line(acl.text(brokers, Version.V7_0, Form.SETUSER))
+        allowed = {word.removeprefix("+") for word in command.split() if word.startswith("+")}
+        assert allowed & (changing | never) == needed
+        assert any(word.startswith("~") for word in command.split()) is bool(needed)
 
 
 def test_what_is_off_needs_nothing(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def test_a_server_refuses_the_line_as_it_is_printed(redis_server: RedisServer) -
     [
         ("", "every string, every list, every set, every sorted set, every hash, every stream of database 0"),
         (", celery: {enabled: false}", "every string, every sorted set, every hash, every stream of database 0"),
-        (", arq: {enabled: false}", "every list, every set, every sorted set of database 0"),
+        (", arq: {enabled: false}", "every string, every list, every set, every sorted set, every hash of database 0"),
         (", arq: {enabled: false}, celery: {enabled: false}", None),
         (", arq: {queues: [q], discover: false}, celery: {queues: [q], discover: false}", None),
     ],
@@ -99,6 +99,49 @@ def test_what_can_be_read_beside_queues_is_told(tmp_path: Path, section: str, to
 
     wanted = [f"# While `discover` is on, exporter can read {told}, queue or not."] if told else []
     assert [note for note in notes if "can read" in note] == wanted
+
+
+OURS = "*_kombu.binding.reply.celery.pidbox, *taskqueue-exporter-*.reply.celery.pidbox*"
+PUBLISHES = (
+    "# While `inspect` is on, exporter can publish on */0.celery.pidbox, and so on every channel that it listens to."
+)
+NO_MORE = "# With `inspect: false` it can neither publish nor write."
+
+
+def test_what_can_be_written_is_told_and_how_to_do_without(tmp_path: Path) -> None:
+    told = [PUBLISHES, f"# It can write the keys {OURS}.", NO_MORE]
+
+    assert acl.notes(zero())[-3:] == told
+    assert {*told} <= {*acl.text(zero(), Version.V7_0, Form.SETUSER).splitlines()}
+    off = configured(tmp_path, "brokers: [{name: a, url: redis://h, celery: {inspect: false}}]")
+    assert not any("write" in note or "publish" in note for note in acl.notes(off))
+
+
+def test_that_redis_6_2_lets_it_change_what_it_reads_is_told() -> None:
+    told = "# It can CHANGE AND DELETE every key that it can read: Redis 6.2 has no rights for reading only."
+
+    assert acl.notes(zero(), None, Version.V6_2)[-3:] == [PUBLISHES, told, NO_MORE]
+    assert told in acl.text(zero(), Version.V6_2, Form.SETUSER).splitlines()
+
+
+def test_a_user_that_asks_workers_cannot_touch_what_is_not_its_own(redis_server: RedisServer) -> None:
+    # given a queue, and the answers that others wait for
+    client = redis_server.client()
+    client.lpush("celery", "job")
+    client.lpush("1234.reply.celery.pidbox", "answer")
+    run(client, acl.text(zero(), Version.V7_0, Form.SETUSER))
+    user = redis.Redis(port=redis_server.port, username="exporter", password=SECRET)
+    # then it can take or spoil neither, nor publish to an application
+    for command in (
+        *("LPOP celery", "DEL celery", "LPUSH celery x", "PEXPIRE celery 1", "SADD celery x"),
+        *("LPOP 1234.reply.celery.pidbox", "SREM _kombu.binding.celery x", "PUBLISH news y"),
+    ):
+        with pytest.raises(redis.exceptions.NoPermissionError):
+            user.execute_command(*command.split())  # type: ignore[no-untyped-call]
+    # and with its own list, and on the channel of questions, it may
+    for command in ("LPUSH taskqueue-exporter-1.reply.celery.pidbox x", "PUBLISH /0.celery.pidbox y"):
+        user.execute_command(*command.split())  # type: ignore[no-untyped-call]
+    user.close()
 
 
 def test_a_user_who_may_select_reads_all_databases() -> None:
