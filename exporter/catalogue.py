@@ -91,7 +91,12 @@ QUEUE_JOBS = Family(
     "not started), running, paused. A state is absent where the broker cannot know it. ARQ: ZCOUNT of the queue by the "
     "exporter's clock (by so much as it is behind, jobs count as scheduled for longer, even running ones), running by "
     "its in-progress keys, without those that cron jobs leave behind; neither of ready and running where more than "
-    "5,000 run. Celery: LLEN over all priority lists.",
+    "5,000 run. Celery: ready is LLEN over all priority lists (a job with an ETA stands there until a worker takes "
+    "it); of the messages in unacked, scheduled are those whose ETA is to come, running those whose job runs, reserved "
+    "the others; running also counts the jobs that were acknowledged early, by the workers' events or answers. Not "
+    "scheduled and reserved where unacked holds more than 20,000 messages, some of them are not read yet or do not "
+    "tell their queue; not running and, while any is held that is due, not reserved where it is not known what runs. "
+    "A job that is delivered again while it runs counts in both states.",
     (*Q, "state"),
 )
 QUEUE_PRIORITY_JOBS = Family(
@@ -111,16 +116,19 @@ QUEUE_OLDEST_READY = Family(
     "taskqueue_queue_oldest_ready_timestamp_seconds",
     "gauge",
     "When the oldest ready job became due; absent if none is ready or if it cannot be known. ARQ: the job's score, "
-    "which a deferred job loses that is aborted. Celery: messages carry no send time, so it is the scrape at which the "
-    "queue's head was first seen, given only where the scrape before saw that list empty, or the search before did not "
-    "find the queue (right to one such interval, never too old).",
+    "which a deferred job loses that is aborted. Celery: messages carry no send time. Of the first 10 messages of "
+    "each list it is that which is due for longest, by its task-sent (task_send_sent_event) or its ETA; where neither "
+    "tells, the scrape at which the list's head was first seen, given only where the scrape before saw that list "
+    "empty, or the search before did not find the queue (right to one such interval, never too old). A job that a "
+    "worker gave back counts once it comes to the head.",
     Q,
 )
 QUEUE_OLDEST_RUNNING = Family(
     "taskqueue_queue_oldest_running_timestamp_seconds",
     "gauge",
     "Since when the longest-running job of the queue runs: its start where that is known, else the first scrape that "
-    "saw it running. Absent if none runs. ARQ: a job tried again at once runs on; the jobs of a lost worker run until "
+    "saw it running. Absent if none runs. Celery: by task-started or by the workers' answers, by the worker's clock. "
+    "ARQ: a job tried again at once runs on; the jobs of a lost worker run until "
     "their in-progress keys lapse (the longest job_timeout and 10 s after their start).",
     Q,
 )
@@ -138,15 +146,16 @@ QUEUE_WORKERS = Family(
     "taskqueue_queue_workers",
     "gauge",
     "Live workers that consume the queue; absent unless it can be determined. ARQ: the workers with the hook, as "
-    "others do not register; absent where none has it, or where others work while none of these lives. A worker serves "
-    "several queues: never sum over queue.",
+    "others do not register; absent where none has it, or where others work while none of these lives. Celery: by "
+    "what every live worker answers (option inspect); absent until all have. A worker serves several queues: never sum "
+    "over queue.",
     Q,
 )
 QUEUE_SLOTS = Family(
     "taskqueue_queue_slots",
     "gauge",
     "Jobs that the live workers of the queue can run at once; absent unless it can be determined (ARQ: "
-    "those of the workers with the hook). Never sum over queue.",
+    "those of the workers with the hook; Celery: on the terms of taskqueue_queue_workers). Never sum over queue.",
     Q,
 )
 QUEUE_BUSY_SLOTS = Family(
@@ -217,7 +226,15 @@ OLDEST_UNACKED = Family(
     "taskqueue_oldest_unacked_timestamp_seconds",
     "gauge",
     "When the oldest unacknowledged message was delivered (the lowest score of unacked_index); absent if none is. "
-    "Past the visibility timeout it is delivered again.",
+    "Past the visibility timeout it is delivered again. It is not refreshed: a job that waits in a worker for its ETA, "
+    "or runs and is acknowledged late, gets as old as any.",
+    B,
+)
+VISIBILITY_TIMEOUT = Family(
+    "taskqueue_unacked_visibility_timeout_seconds",
+    "gauge",
+    "Seconds after its delivery at which an unacknowledged message is delivered again, as the exporter's option "
+    "visibility_timeout says (Celery's own setting stands nowhere in Redis).",
     B,
 )
 ABORT_REQUESTS = Family(
@@ -235,17 +252,21 @@ WORKERS = Family(
     "taskqueue_workers",
     "gauge",
     "Live workers of the system; absent unless it can be determined (ARQ: the workers with the hook, as others do not "
-    "register; absent where none has it).",
+    "register; absent where none has it. Celery: by heartbeats; by answers of those that send none, or while none is "
+    "heard).",
     B,
 )
 WORKER_UP = Family("taskqueue_worker_up", "gauge", "1 while the worker is alive, 0 once its heartbeat is lost.", W)
 WORKER_LAST_HEARTBEAT = Family(
     "taskqueue_worker_last_heartbeat_timestamp_seconds", "gauge", "When the worker's last heartbeat arrived.", W
 )
-WORKER_SLOTS = Family("taskqueue_worker_slots", "gauge", "Jobs that the worker can run at once.", W)
+WORKER_SLOTS = Family("taskqueue_worker_slots", "gauge", "Jobs that the worker can run at once, at most.", W)
 WORKER_BUSY_SLOTS = Family("taskqueue_worker_busy_slots", "gauge", "Jobs that the worker runs now.", W)
 WORKER_RESERVED_JOBS = Family(
-    "taskqueue_worker_reserved_jobs", "gauge", "Jobs handed to the worker that it has not started.", W
+    "taskqueue_worker_reserved_jobs",
+    "gauge",
+    "Jobs handed to the worker that it has not started (Celery: when it last answered).",
+    W,
 )
 WORKER_REGISTERED_TASKS = Family("taskqueue_worker_registered_tasks", "gauge", "Tasks that the worker knows.", W)
 WORKER_INFO = Family("taskqueue_worker_info", "gauge", "Always 1; the worker's software version.", (*W, "version"))
@@ -351,7 +372,8 @@ FEED_LOST = Family(
     "taskqueue_feed_lost_events_total",
     "counter",
     "Records known to be lost: dropped here, as more came in than could be decoded; ARQ's hook: dropped by a worker "
-    "that could not write them, or from a stream before they were read.",
+    "that could not write them, or from a stream before they were read; Celery: an estimate of the starts of jobs in a "
+    "gap, by what the heartbeats of workers say that they processed, less the jobs that were counted by their results.",
     F,
 )
 FEED_GAP = Family(

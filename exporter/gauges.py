@@ -78,6 +78,7 @@ WORKER_GAUGES: Final[tuple[tuple[Family, Extract[WorkerState]], ...]] = (
 SYSTEM_GAUGES: Final[tuple[tuple[Family, Extract[Observation]], ...]] = (
     (c.UNACKED_JOBS, _one("unacked_jobs")),
     (c.OLDEST_UNACKED, _one("oldest_unacked")),
+    (c.VISIBILITY_TIMEOUT, _one("visibility_timeout")),
     (c.ABORT_REQUESTS, _one("abort_requests")),
     (c.WORKERS, _live_workers),
 )

@@ -102,6 +102,7 @@ class Toy(RedisSystem):
             workers=[worker],
             unacked_jobs=0,
             oldest_unacked=NOW,
+            visibility_timeout=3600.0,
             abort_requests=0,
             running={"lay": 1},
         )
