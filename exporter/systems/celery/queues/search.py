@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from exporter.brokers.pulls import Pulls
 from exporter.safe.documents import shown
 from exporter.systems.base import Discovery
-from exporter.systems.celery.layout import BINDINGS
-from exporter.systems.keys import key_text
+from exporter.systems.celery.layout import BINDINGS, queue_name
+from exporter.systems.celery.queues.routes import Binding, Routes
+from exporter.systems.keys import key_text, pattern
 
 # Exchanges whose queues carry no tasks: remote control, its replies, events.
 _NO_TASKS: Final = ("pidbox", "celeryev")
 # A reply queue that never goes away leaves its binding behind: sets of a million members were seen.
 _MAX_BINDINGS: Final = 10_000
+_MAX_ROUTED: Final = 100_000
+"""Bindings remembered to tell where messages go, of all exchanges."""
 _MAX_PREFIXES: Final = 100
 
 
 class Search:
     """Finds queues, also those that no worker ever consumed, and the key prefixes that stand before them."""
 
-    def __init__(self, pulls: Pulls, separator: str) -> None:
-        self.prefixes: frozenset[str] = frozenset({""})
+    def __init__(self, pulls: Pulls, separator: str, only: str | None = None) -> None:
+        """`only` is the option `global_keyprefix`."""
+        self.prefixes: frozenset[str] = frozenset({only or ""})
+        self.routes = Routes({}, only)
+        self.homes: Mapping[str, frozenset[str]] | None = None
+        """The key prefixes of each queue by its name; None until a search has ended."""
         self._pulls = pulls
         self._separator = separator
+        self._only = only
         self._misread: str | None = None
 
     @property
@@ -34,31 +43,49 @@ class Search:
         return f"found the binding {shown(self._misread)}, wanted three parts between {self._separator!r}"
 
     async def queues(self) -> set[str]:
-        """The queues by their keys."""
-        found: set[str] = set()
-        prefixes = {""}
+        """The queues, as we call them."""
+        exchanges: dict[tuple[str, str], list[Binding]] = {}
+        homes: dict[str, frozenset[str]] = {}
+        prefixes = {self._only or ""}
+        routed = 0
         self._misread = None
-        async for keys in self._pulls.scan("MATCH", f"*{BINDINGS}*", "TYPE", "set"):
+        where = "*" if self._only is None else pattern(self._only)
+        async for keys in self._pulls.scan("MATCH", f"{where}{BINDINGS}*", "TYPE", "set"):
             for key in keys:
-                prefix, _, exchange = key_text(key).partition(BINDINGS)
-                if not exchange.endswith(_NO_TASKS):
-                    found.update(prefix + queue for queue in await self._bound(key))
-                    prefixes.add(prefix)
-            if len(found) > Discovery.KNOWN_QUEUES:
+                prefix, _, exchange = self._parts(key)
+                if exchange.endswith(_NO_TASKS):
+                    continue
+                bindings = await self._bound(key)
+                prefixes.add(prefix)
+                for queue in {binding.queue for binding in bindings}:
+                    name = queue_name(queue, prefix, self._only) or queue
+                    homes[name] = homes.get(name, frozenset()) | {prefix}
+                routed += len(bindings)
+                if len(bindings) <= _MAX_BINDINGS and routed <= _MAX_ROUTED:  # else where messages go is not known
+                    exchanges[prefix, exchange] = bindings
+            if len(homes) > Discovery.KNOWN_QUEUES:
                 break
         self.prefixes = frozenset(sorted(prefixes)[:_MAX_PREFIXES])
-        return found
+        self.routes = Routes(exchanges, self._only)
+        self.homes = homes
+        return set(homes)
 
-    async def _bound(self, key: bytes) -> set[str]:
-        """The queues bound to an exchange: the last of the three parts of each member."""
-        found: set[str] = set()
+    def _parts(self, key: bytes) -> tuple[str, str, str]:
+        """The key prefix, `_kombu.binding.`, and the exchange."""
+        if self._only is None:
+            return key_text(key).partition(BINDINGS)
+        return self._only, BINDINGS, key_text(key).removeprefix(self._only + BINDINGS)
+
+    async def _bound(self, key: bytes) -> list[Binding]:
+        """The bindings of an exchange: of each member the routing key, the pattern (of a topic), and the queue."""
+        found: list[Binding] = []
         async for members in self._pulls.members(key):
             for member in members:
                 parts = key_text(member).split(self._separator)
                 if len(parts) == 3:
-                    found.add(parts[2])
+                    found.append(Binding(parts[0], bool(parts[1]), parts[2]))
                 else:
                     self._misread = key_text(member)
             if len(found) > _MAX_BINDINGS:
                 break
-        return found - {""}
+        return [binding for binding in found if binding.queue]

@@ -1,0 +1,126 @@
+"""All queues of a broker, looked at together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Protocol
+
+from exporter.brokers.pulls import Pulls
+from exporter.model import JobState, QueueState
+from exporter.safe.text import UNKNOWN
+from exporter.systems.celery.options import CeleryOptions
+from exporter.systems.celery.queues.front import Front, read_front
+from exporter.systems.celery.queues.lists import List, Lists
+from exporter.systems.celery.queues.search import Search
+from exporter.systems.celery.queues.states import InHand, note_strays, sort, states
+from exporter.systems.celery.queues.unacked import Counted, Messages, Unacked, count_unacked
+from exporter.systems.celery.queues.watched import Watched
+from exporter.systems.celery.workers.running import Running
+from exporter.systems.keys import Problems
+
+
+class Told(Protocol):
+    """What events and workers tell of the jobs in the queues."""
+
+    def due(self, job: str) -> float | None:
+        """When a job that was sent, and has not ended, was due: Unix time; None if that is not known."""
+        ...
+
+    def progress(self, queue: str) -> float | None:
+        """When a job of a queue was last started."""
+        ...
+
+    def running_jobs(self) -> Running | None:
+        """What runs; None while that is not known."""
+        ...
+
+
+class Queues:
+    """What earlier scrapes saw of them is remembered."""
+
+    def __init__(
+        self, pulls: Pulls, options: CeleryOptions, search: Search, told: Told, clock: Callable[[], float]
+    ) -> None:
+        self._pulls = pulls
+        self._clock = clock
+        self._search = search
+        self._told = told
+        self._only = options.global_keyprefix
+        self._lists = Lists(pulls, options.priority_steps, options.separator, self._only)
+        self._unacked = Unacked(pulls)
+        self._watched: dict[str, Watched] = {}
+        self._evident: set[str] = set()
+
+    async def look(self, names: Mapping[str, bool], problems: Problems) -> tuple[list[QueueState], Counted]:
+        """At the queues of these names, each with whether it came into being while we watched; and at what is
+        unacknowledged in them all."""
+        counted = await count_unacked(self._pulls, self._search.prefixes, problems)
+        asked = self._unacked.questions(counted.few)
+        depths, tags = await self._lists.depths(names.keys(), problems, asked)
+        fronts, now = await self._fronts(depths, problems)
+        messages = await self._unacked.read(counted.few, tags, problems)
+        in_hand = await self._in_hand(names, messages, now, problems)
+        running = self._told.running_jobs()
+        self._watched = {name: watched for name, watched in self._watched.items() if name in names}
+        found = [
+            self._state(name, depths, fronts, in_hand, running, now, appeared=appeared)
+            for name, appeared in names.items()
+            if (name, 0) in depths
+        ]
+        return found, counted
+
+    async def _fronts(self, depths: Mapping[List, int], problems: Problems) -> tuple[dict[List, Front], float]:
+        """Of each list that has jobs, the first ones: as many as it takes. And when they were there."""
+        heads = await self._lists.heads([where for where, depth in depths.items() if depth], problems)
+        now = self._clock()
+        fronts = {where: read_front([text], depths[where], self._told.due, now) for where, text in heads.items()}
+        if odd := [where for where, front in fronts.items() if front.odd]:
+            more = await self._lists.fronts(odd, problems)
+            now = self._clock()
+            fronts |= {
+                where: read_front(texts, depths[where], self._told.due, now) for where, texts in more.items() if texts
+            }
+        return fronts, now
+
+    async def _in_hand(
+        self, names: Collection[str], messages: Mapping[str, Messages], now: float, problems: Problems
+    ) -> InHand:
+        routes = self._search.routes
+        seen = {prefix: await sort(found, prefix, routes, now) for prefix, found in messages.items()}
+        note_strays(seen.values(), problems)
+        if self._only is not None:
+            return InHand(seen, {}, (self._only,))
+        if self._search.homes is not None:
+            return InHand(seen, self._search.homes, self._search.prefixes)
+        # Names may begin with a key prefix that nobody told us: only a message tells that there is none.
+        self._evident |= {queue for part in seen.values() for queue in part.queues}
+        self._evident.intersection_update(names)
+        return InHand(seen, dict.fromkeys(self._evident, self._search.prefixes), (UNKNOWN,))
+
+    def _state(
+        self,
+        queue: str,
+        depths: Mapping[List, int],
+        fronts: Mapping[List, Front],
+        in_hand: InHand,
+        running: Running | None,
+        now: float,
+        *,
+        appeared: bool,
+    ) -> QueueState:
+        steps = self._lists.steps(queue)
+        by_priority = {priority: depths[queue, priority] for priority in steps}
+        watched = self._watched.get(queue)
+        if watched is None:
+            watched = self._watched[queue] = Watched(empty=appeared)
+        watched.note(by_priority, {step: fronts[queue, step] for step in steps if (queue, step) in fronts}, now)
+        jobs = {JobState.READY: sum(by_priority.values()), **states(queue, in_hand, running)}
+        return QueueState(
+            queue=queue,
+            jobs=jobs,
+            ready_by_priority=by_priority,
+            oldest_ready=watched.oldest_ready,
+            # A job whose queue is not known may run for longer.
+            oldest_running=None if running is None or UNKNOWN in running.jobs else running.oldest.get(queue),
+            last_progress=max(watched.last_progress, min(now, self._told.progress(queue) or 0.0)),
+        )
