@@ -1,12 +1,14 @@
-"""One Celery worker: its heartbeats, and the attempts that run in it."""
+"""One Celery worker: its heartbeats, the attempts that run in it, and what it answered."""
 
 from __future__ import annotations
 
 from typing import Final
 
 from exporter.model import WorkerState
+from exporter.systems.celery.control.answers import Active, Registered, Reserved, Stats
 from exporter.systems.celery.events.frames import Event
 from exporter.systems.celery.jobs.job import Attempt, Job
+from exporter.systems.celery.workers.asked import Asked
 
 FREQ: Final = 2.0
 """Seconds between two heartbeats, where a worker does not say (celery's default)."""
@@ -22,8 +24,8 @@ class Worker:
     """One worker, by the name it gives itself."""
 
     __slots__ = (
-        *("active", "agreed", "certain", "doubts", "freq", "ghosts", "heard", "last_heartbeat", "mismatches"),
-        *("too_many", "touched", "pid", "version"),
+        *("active", "agreed", "asked", "certain", "doubts", "freq", "ghosts", "heard", "last_heartbeat"),
+        *("mismatches", "too_many", "touched", "pid", "version"),
     )
 
     def __init__(self, tick: float) -> None:
@@ -31,11 +33,12 @@ class Worker:
         """When we last heard of it, in whatever way."""
         self.heard: float | None = None
         """When the last heartbeat came, by our monotonic clock; None where only jobs told of the worker."""
-        self.last_heartbeat = 0.0
+        self.last_heartbeat: float | None = None
         self.freq = FREQ
         self.active: int | None = None
         self.pid: int | None = None
         self.version: str | None = None
+        self.asked = Asked()
         self.certain: dict[Attempt, Job] = {}
         """What started since the last doubt and has not ended."""
         self.ghosts: dict[Attempt, Job] = {}
@@ -55,6 +58,7 @@ class Worker:
         self.freq = _freq(event.freq)
         self.version = event.sw_ver or None
         self.pid = event.pid
+        self.asked.is_process(event.pid)
         self.active = event.active
         if self.active is not None:
             self._compare(self.active)
@@ -118,18 +122,42 @@ class Worker:
         """Whether anything may run there."""
         return bool(self.certain or self.ghosts)
 
-    def up(self, tick: float) -> bool:
-        """Whether heartbeats come."""
-        return self.heard is not None and tick - self.heard <= STALE_BEATS * self.freq
+    def up(self, tick: float, connected: float | None) -> bool | None:
+        """Whether it lives: by its heartbeats, where they could be heard for long enough since we `connected`, else by
+        its answers. None where neither tells."""
+        patience = STALE_BEATS * self.freq
+        if self.heard is not None and tick - self.heard <= patience:
+            return True
+        if self.heard is not None and connected is not None and tick - connected >= patience:
+            return False
+        return self.asked.alive(tick) if self.asked.judged(tick) else None
 
-    def state(self, name: str, tick: float) -> WorkerState:
-        """The worker as it stands."""
-        up = self.up(tick)
+    def slots(self, tick: float) -> int | None:
+        """How many jobs it runs at once, at most."""
+        stats = self.asked.latest(Stats, tick)
+        return None if stats is None else stats.slots
+
+    def busy(self, tick: float) -> int | None:
+        """How many run in it: by its heartbeats, or by its answer."""
+        if self.heard is not None:
+            return self.active
+        active = self.asked.latest(Active, tick)
+        return None if active is None else len(active.jobs)
+
+    def state(self, name: str, tick: float, *, up: bool) -> WorkerState:
+        """The worker as it stands. What was true of one that is lost is not any more."""
+        if not up:
+            return WorkerState(name, up=False, last_heartbeat=self.last_heartbeat, version=self.version)
+        registered, reserved = self.asked.latest(Registered, tick), self.asked.latest(Reserved, tick)
         return WorkerState(
             worker=name,
-            up=up,
+            up=True,
+            queues=self.asked.queues(tick) or (),
             last_heartbeat=self.last_heartbeat,
-            busy_slots=self.active if up else None,
+            slots=self.slots(tick),
+            busy_slots=self.busy(tick),
+            reserved_jobs=None if reserved is None else len(reserved.ids),
+            registered_tasks=None if registered is None else registered.tasks,
             version=self.version,
         )
 
