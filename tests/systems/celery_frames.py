@@ -7,6 +7,8 @@ import itertools
 import json
 from typing import Any
 
+import msgspec
+
 from exporter.systems.celery.events.frames import Event
 from tests.systems.observing import START
 
@@ -54,6 +56,16 @@ def frame(events: object, **changes: Any) -> bytes:
 def raw_frame(body: bytes, **changes: Any) -> bytes:
     """A message with any bytes as its body."""
     return envelope(base64.b64encode(body).decode(), **changes)
+
+
+def packed_frame(events: object, **changes: Any) -> bytes:
+    """A message in msgpack."""
+    return raw_packed_frame(msgspec.msgpack.encode(events), **changes)
+
+
+def raw_packed_frame(body: bytes, **changes: Any) -> bytes:
+    """A message that says that its body is msgpack."""
+    return raw_frame(body, **{"content-type": "application/x-msgpack", "content-encoding": "binary", **changes})
 
 
 def channel(kind: str, db: int = 0, prefix: str = "") -> str:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Final
 
 from exporter.brokers.address import Address
-from exporter.brokers.push import Push, PushConnection
+from exporter.brokers.push import ConnectionLost, Push, PushConnection
 from exporter.brokers.turn import Turn
 from exporter.model import Sink, Unreadable, WorkerState
-from exporter.systems.celery.events.frames import Event, count_events, read_frame
+from exporter.systems.celery.events.frames import JSON, Event, count_events, read_frame
+from exporter.systems.celery.events.gaps import Gaps, Naming
 from exporter.systems.celery.jobs.tasks import Tasks
+from exporter.systems.celery.layout import event_channels, queue_name
+from exporter.systems.celery.results.results import Results
+from exporter.systems.celery.workers.running import Running
+from exporter.systems.celery.workers.staff import Staffing
 from exporter.systems.celery.workers.workers import Workers
 from exporter.systems.keys import key_text
 
@@ -37,15 +42,23 @@ class EventsFeed:
         *,
         monotonic: Callable[[], float] = time.monotonic,
         tasks: Callable[[Workers], Tasks] = Tasks,
+        accepted: Collection[str] = JSON,
+        only: str | None = None,
+        results: Results | None = None,
+        naming: Callable[[], Awaitable[Naming]] | None = None,
     ) -> None:
-        self.pattern = f"*/{address.db}.celeryev/*"
-        """Of channels: `global_keyprefix` stands before them, the type of event behind."""
+        """`accepted` are the formats of events that are read: names of `frames.FORMATS`. `only` is the option
+        `global_keyprefix`. For `results` and `naming` see `Gaps`."""
+        self.pattern = event_channels(address.db, only)
+        self._only = only
         self._address = address
         self._turn = turn
         self._clock = clock
         self._monotonic = monotonic
+        self._accepted = accepted
         self._workers = Workers(forget_workers_after)
         self._tasks = tasks(self._workers)
+        self._gaps = Gaps(self._tasks, results, clock(), naming)
         self._channels: dict[bytes, tuple[str, str]] = {}
         self._exchange = f"/{address.db}.celeryev/"
         self._sink: Sink
@@ -57,14 +70,21 @@ class EventsFeed:
         try:
             await connection.expect(b"psubscribe", "PSUBSCRIBE", self.pattern)
             self._workers.connected(self._monotonic())
+            self._tasks.at(self._clock(), self._monotonic())
+            self._gaps.connected(self._clock(), self._monotonic())
             sink.connected("pubsub")
-            await self._until_lost(connection)
+            await self._listen(connection)
         finally:
             self._workers.disconnected()
             await connection.close()
             await self._let_go()
 
     # -- what is known ------------------------------------------------------------------------------------------
+
+    @property
+    def table(self) -> Workers:
+        """The workers, for those who ask them, too."""
+        return self._workers
 
     @property
     def heard_workers(self) -> bool:
@@ -83,7 +103,46 @@ class EventsFeed:
         """When a job of a queue was last started."""
         return self._tasks.held.progress.get(queue)
 
+    def due(self, job: str) -> float | None:
+        """When a job that was sent, and has not ended, was due."""
+        return self._tasks.due(job)
+
+    def queues_since(self, since: float) -> Collection[str]:
+        """The queues that jobs were sent to since a time."""
+        return self._tasks.queues_since(since)
+
+    def consumed(self) -> Collection[str]:
+        """The queues that live workers are known to consume."""
+        return self._workers.consumed(self._monotonic())
+
+    def staffing(self) -> Staffing | None:
+        """Who consumes which queue; None while that is not known."""
+        return self._workers.staffing(self._monotonic())
+
+    def running_jobs(self) -> Running | None:
+        """What runs; None while that is not known."""
+        return self._workers.running_jobs(self._monotonic())
+
+    @property
+    def problems(self) -> Collection[str]:
+        """What cannot be done beside following."""
+        return [] if self._gaps.problem is None else [self._gaps.problem]
+
     # -- following ----------------------------------------------------------------------------------------------
+
+    async def _listen(self, connection: PushConnection) -> None:
+        """Until the connection is lost. Beside that, results tell of the time before it."""
+        filling = asyncio.create_task(self._gaps.fill(self._hand_on_results))
+        silent = 0.0
+        try:
+            await self._until_lost(connection)
+        except ConnectionLost as error:
+            silent = max(0.0, time.monotonic() - error.heard_at)
+            raise
+        finally:
+            filling.cancel()
+            await asyncio.wait({filling})
+            self._gaps.disconnected(self._clock() - silent, self._monotonic())
 
     async def _until_lost(self, connection: PushConnection) -> None:
         while True:
@@ -98,6 +157,16 @@ class EventsFeed:
         self._tasks.at(self._clock(), tick)
         self._workers.forget(tick)
         self._hand_on()
+        if lost := self._gaps.take_losses(tick):
+            self._sink.lost(lost)
+
+    def _hand_on_results(self, counted: int) -> None:
+        """The jobs that were counted by their results, and the results that could not be read."""
+        self._hand_on()
+        unreadable = self._gaps.take_unreadable()
+        received = counted + sum(count for _, count in unreadable)
+        if received:
+            self._account("job", counted, dict(unreadable), 0)
 
     async def _let_go(self) -> None:
         """Of all that is held, as what it waits for may pass unheard. The loop gets its turns."""
@@ -109,7 +178,7 @@ class EventsFeed:
     def _take(self, push: Push) -> None:
         """A message: `pmessage`, pattern, channel, payload."""
         prefix, kind = self._channel(push[2])
-        frame = read_frame(push[3])
+        frame = read_frame(push[3], self._accepted)
         now, tick = self._clock(), self._monotonic()
         self._tasks.at(now, tick)
         unnamed = 0
@@ -120,6 +189,8 @@ class EventsFeed:
 
     def _take_event(self, event: Event, prefix: str, now: float, tick: float) -> bool:
         """Whether the event says what it is of. Those of an application's own types say it to others."""
+        if event.hostname:
+            self._gaps.take(event)
         if event.type.startswith("task-"):
             return self._tasks.take(event, prefix)
         if event.type.startswith("worker-"):
@@ -146,14 +217,16 @@ class EventsFeed:
 
     def _dropped(self, push: Push) -> None:
         """A message that there was no room for."""
-        self._sink.lost(count_events(push[3]))
+        self._sink.lost(count_events(push[3], self._accepted))
         self._workers.missed(self._monotonic())
+        self._gaps.losses.missed()
 
     def _channel(self, channel: bytes) -> tuple[str, str]:
-        """What stands before a channel's name, and the kind of its events."""
+        """What we put before the names of the queues in a channel's events, and the kind of these."""
         known = self._channels.get(channel)
         if known is None:
             prefix, _, routing_key = key_text(channel).partition(self._exchange)
+            prefix = queue_name("", prefix, self._only) or ""  # what stands before the names of its queues
             if len(self._channels) >= _MAX_CHANNELS:
                 self._channels.clear()
             known = self._channels[channel] = prefix, "worker" if routing_key.startswith("worker.") else "job"

@@ -8,6 +8,9 @@ from typing import Final
 _WRAPPER: Final = "ExceptionWithTraceback"
 """billiard's, around what a worker raises in the name of a task: WorkerLostError, TimeLimitExceeded. Its `repr` does
 not tell what it holds (billiard's `einfo.py`)."""
+_REJECT: Final = "reject requeue="
+"""How celery's `Reject` shows itself (its `exceptions.py`), unless it is wrapped."""
+_REJECT_PATH: Final = "celery.exceptions.Reject"
 _TRACEBACK: Final = "Traceback (most recent call last):"
 _KEPT_NAMES: Final = 10_000
 _kept: dict[str, str] = {}
@@ -40,16 +43,25 @@ def exception_class(text: str | None, traceback: str | None = None) -> str | Non
     """The class of an exception by its `repr`; None where that begins with something else."""
     name, bracket, _ = (text or "").partition("(")
     if name == _WRAPPER:
-        return _raised(traceback or "")
+        path = _raised(traceback or "")
+        return None if path is None else path.rpartition(".")[2]
     return name if bracket and _is_class(name) else None
 
 
+def is_rejection(text: str | None, traceback: str | None = None) -> bool:
+    """Whether an exception is celery's `Reject`: the message of a task is not to be run, which is no failure."""
+    if (text or "").startswith(_WRAPPER):
+        return _raised(traceback or "") == _REJECT_PATH
+    return (text or "").startswith(_REJECT)
+
+
 def _raised(traceback: str) -> str | None:
-    """What the last traceback in a text ends with: the first line after its frames, which are indented."""
+    """The class, with its module, that the last traceback in a text ends with: the first line after its frames, which
+    are indented."""
     frames = traceback.rpartition(_TRACEBACK)[2].splitlines()
     line = next((line for line in frames if line and not line[0].isspace()), "")
     name = line.partition(":")[0]
-    return name.rpartition(".")[2] if _is_class(name) else None
+    return name if _is_class(name) else None
 
 
 def _is_class(name: str) -> bool:

@@ -67,7 +67,8 @@ class Holding:
             self.settle(job)
         if job.held is None:
             if job.queue is not None or job.settled or self._tick - self._last_sent >= SENT_MEMORY:
-                self._record(event)
+                name(job)
+                self._record(event if job.queue is None else under(job.queue, event))
                 return
             self.hold(job)
         self._append(job, event, began)
@@ -101,6 +102,8 @@ class Holding:
     def release(self, job: Job) -> None:
         """Records what is held of a job, under what is known of it now."""
         held, job.held, job.rejected, job.settled = job.held, None, None, True
+        if held:
+            name(job)
         for event, began in held or ():
             named = replace(event, queue=job.queue or UNKNOWN, task=job.task)
             self._record(named if began is None else replace(named, wait=job.waited(began)))
@@ -131,3 +134,16 @@ class Holding:
         if len(self.progress) >= _MAX_QUEUES and queue not in self.progress:
             self.progress.clear()
         self.progress[queue] = max(at, self.progress.get(queue, 0.0))
+
+
+def name(job: Job) -> None:
+    """Something is to be recorded of a job: if nothing named its queue until now, its worker's only one is it. All that
+    is recorded of it goes under one name, unless a `task-sent` comes later than late."""
+    if not job.named:
+        job.named = True
+        job.queue = job.queue or job.only
+
+
+def under(queue: str, event: Happened) -> Happened:
+    """The event, of this queue."""
+    return event if event.queue == queue else replace(event, queue=queue)

@@ -35,6 +35,12 @@ class Job(msgspec.Struct, gc=False):
     pending: int | None = None
     """The lowest number of retries with which it was received and not started yet: a retry may be received before the
     attempt that asked for it is said to have started."""
+    shadow: str | None = None
+    """What workers call it, where its caller chose a name for it (`shadow=`): it goes by the one that was sent."""
+    received_at: float | None = None
+    """When it was received first, by its worker's clock."""
+    replaces: bool = False
+    """It came in another's place, under its id."""
     receiver: str | None = None
     """The worker that received it last."""
     sent: bool = False
@@ -43,6 +49,14 @@ class Job(msgspec.Struct, gc=False):
     first_started: bool = False
     """Its first attempt was."""
     ended: bool = False
+    ended_at: float | None = None
+    """When it was last told to have ended, by its worker's clock."""
+    filled_at: float | None = None
+    """The same where its result alone told so: its events, if they come at all, come late."""
+    only: str | None = None
+    """The only queue of a worker that had it: its queue, unless `task-sent` names that."""
+    named: bool = False
+    """Whether something was recorded of it already: what follows goes under the same name."""
     requeued: str | None = None
     """The worker that gave its message back, while nobody is known to have got that since."""
     settled: bool = False

@@ -6,44 +6,33 @@ sent when: celery's `worker/request.py`, `worker/strategy.py`, `worker/consumer/
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Final
 
 from exporter.model import Enqueued, Finished, JobEvent, Outcome, Retried, Started
 from exporter.safe.text import UNKNOWN
-from exporter.systems.celery.events.fields import due_time, exception_class, interned
+from exporter.systems.celery.events.fields import due_time, exception_class, interned, is_rejection
 from exporter.systems.celery.events.frames import Event
-from exporter.systems.celery.jobs.holding import GRACE, Holding
+from exporter.systems.celery.jobs.filling import SAME_END, Filling
+from exporter.systems.celery.jobs.holding import GRACE
 from exporter.systems.celery.jobs.job import BELIEVED_SECONDS, Attempt, Job
+from exporter.systems.celery.jobs.table import ENDED_JOBS, JOBS
+from exporter.systems.celery.results.metas import NOT_REGISTERED
 from exporter.systems.celery.workers.workers import Workers
 
-JOBS: Final = 200_000
-"""Jobs remembered that have not ended: about 100 MB."""
-ENDED_JOBS: Final = 10_000
-"""Jobs remembered that have."""
 _MAX_ATTEMPTS: Final = 8
 """Attempts of one job at a time."""
 _BELIEVED_SKEW: Final = 86_400.0
 """A clock that is further off is not believed."""
-_UNKNOWN_TASK: Final = "NotRegistered"
-_REJECT: Final = "reject requeue="  # how celery.exceptions.Reject shows itself
+_OVERTAKES: Final = 0.1
+"""Seconds: a producer tells what it sent when a worker may have it already."""
 
 
-class Tasks:
+class Tasks(Filling):
     """The jobs of one broker."""
 
     def __init__(self, workers: Workers, jobs: int = JOBS, ended_jobs: int = ENDED_JOBS, grace: float = GRACE) -> None:
-        self.forgotten = 0
-        """Jobs forgotten before they ended."""
-        self.held = Holding(grace)
-        """Where job events go."""
-        self._workers = workers
-        self._jobs: OrderedDict[str, Job] = OrderedDict()
-        self._ended: OrderedDict[str, Job] = OrderedDict()
-        self._capacity, self._ended_capacity = jobs, ended_jobs
-        self._now = 0.0
-        self._tick = 0.0
+        super().__init__(workers, jobs, ended_jobs, grace)
         self._by_workers: Mapping[str, Callable[[Job, Event], None]] = {
             "task-received": self._receive,
             "task-started": self._start,
@@ -82,52 +71,16 @@ class Tasks:
         events, self.held.events = self.held.events, []
         return events
 
-    # -- the table ----------------------------------------------------------------------------------------------
-
-    def _job(self, uuid: str) -> Job:
-        job = self._jobs.get(uuid) or self._ended.get(uuid)
-        return job if job is not None else self._remember(Job(uuid))
-
-    def _remember(self, job: Job) -> Job:
-        self._ended.pop(job.uuid, None)
-        self._jobs[job.uuid] = job
-        if len(self._jobs) > self._capacity:
-            _, oldest = self._jobs.popitem(last=False)
-            self._forget(oldest)
-            self.forgotten += not oldest.ended
-        return job
-
-    def _bury(self, job: Job) -> None:
-        """Moves a job that ended to those that have."""
-        job.ended = True
-        if self._jobs.pop(job.uuid, None) is not None:
-            self._ended[job.uuid] = job
-            if len(self._ended) > self._ended_capacity:
-                self._forget(self._ended.popitem(last=False)[1])
-
-    def _forget(self, job: Job) -> None:
-        """For a job that no table holds any more: what is held of it is recorded, and nothing of it runs."""
-        self.held.release(job)
-        for attempt in job.attempts:
-            self._workers.ended(attempt)
-        job.attempts, job.former = (), None
-
-    def _replace(self, job: Job) -> Job:
-        """A new job under the id of another, as `Task.replace` sends it: that one ends without an event. The start of
-        a short one may be told only now."""
-        self._jobs.pop(job.uuid, None)
-        self._ended.pop(job.uuid, None)
-        self._forget(job)
-        to_start = not job.ended and (job.pending is not None or not job.started)
-        return self._remember(Job(job.uuid, former=job if to_start else None))
-
     # -- before a job runs --------------------------------------------------------------------------------------
 
     def _send(self, job: Job, event: Event, prefix: str) -> None:
         self.held.sent()
+        self._note_sent_to(_queue(event, prefix))
         if not event.retries:  # else the job is sent once more, by the worker
             name = interned(event.name)
-            if not job.sent and _differ(name, job.name):  # late, of a job that was replaced since
+            if _overtaken(job, name, self._time(event)):
+                job.shadow, job.name = job.name, name
+            elif not job.sent and _differ(name, job.name):  # late, of a job that was replaced since
                 self._record_enqueued(Job(job.uuid, name, _queue(event, prefix)), self._time(event))
                 return
             job = self._enqueue(job, event, prefix)
@@ -142,7 +95,7 @@ class Tasks:
     def _enqueue(self, job: Job, event: Event, prefix: str) -> Job:
         at = self._time(event)
         name = interned(event.name)
-        if job.sent and (job.started or job.ended or _differ(name, job.name)):
+        if job.sent:  # one more of its id: an attempt that is sent once more has retries
             job = self._replace(job)
         job.sent = True
         job.queue = _queue(event, prefix) or job.queue
@@ -157,10 +110,16 @@ class Tasks:
 
     def _receive(self, job: Job, event: Event) -> None:
         name = interned(event.name)
-        if _differ(name, job.name):
+        if job.receiver is None and job.sent and not job.replaces and _differ(name, job.name):
+            job.shadow = name  # nothing that was never received can have been replaced
+        former = job.former
+        if former is not None and former.receiver is None and former.name == name:
+            job = former  # first sent, first received
+        elif name != job.shadow and _differ(name, job.name):
             job = job.former if job.former is not None and job.former.name == name else self._replace(job)
         job.name = job.name or name
         job.receiver = interned(event.hostname)
+        job.received_at = self._time(event) if job.received_at is None else job.received_at
         if job.requeued == job.receiver:
             job.requeued = None
         retries = event.retries or 0
@@ -189,27 +148,20 @@ class Tasks:
         first = not retries and not job.first_started
         job.first_started = job.first_started or first
         job.started, job.requeued = True, None
+        queue = self._queue_of(job, event.hostname)
+        if job.filled_at is not None and at <= job.filled_at + SAME_END:  # told late: it has ended since
+            self.held.put(job, Started(queue, job.task, job.uuid, min(at, self._now), None, retries + 1), None)
+            return
         attempt = Attempt(interned(event.hostname) or "", at, retries + 1, self._tick)
         if len(job.attempts) >= _MAX_ATTEMPTS:
             self._close(job, job.attempts[0])
         job.attempts += (attempt,)
         self._workers.started(attempt, job)
-        if job.ended and job.uuid in self._ended:
+        if job.ended and job.uuid in self.ended:
             self._remember(job)
         wait = job.waited(at) if first else None
-        started = Started(job.queue or UNKNOWN, job.task, job.uuid, min(at, self._now), wait, attempt.number)
+        started = Started(queue, job.task, job.uuid, min(at, self._now), wait, attempt.number)
         self.held.put(job, started, at if first else None)
-
-    def _close_in(self, job: Job, worker: str) -> Attempt | None:
-        """Ends the oldest attempt that runs in a worker."""
-        attempt = job.runs_in(worker)
-        if attempt is not None:
-            self._close(job, attempt)
-        return attempt
-
-    def _close(self, job: Job, attempt: Attempt) -> None:
-        job.drop(attempt)
-        self._workers.ended(attempt)
 
     def _retry(self, job: Job, event: Event) -> None:
         at = self._time(event)
@@ -220,7 +172,8 @@ class Tasks:
         number = job.retries + 1 if attempt is None else attempt.number
         exception = exception_class(event.exception)
         at = min(at, self._now)
-        self.held.put(job, Retried(job.queue or UNKNOWN, job.task, job.uuid, at, run, exception, number))
+        queue = self._queue_of(job, event.hostname)
+        self.held.put(job, Retried(queue, job.task, job.uuid, at, run, exception, number))
 
     def _cancel(self, job: Job, event: Event) -> None:
         """The attempt ends, the job does not: a worker that shuts down, or lost its broker, cancels what runs.
@@ -236,15 +189,20 @@ class Tasks:
         self, job: Job, event: Event, outcome: Outcome, run: float | None = None, exception: str | None = None
     ) -> None:
         attempt = self._close_in(job, event.hostname)
+        at = self._time(event)
+        if attempt is None and not job.ended and self.ended.was_told(job.uuid):  # and forgotten since
+            job.ended_at = at
+            self._bury(job)
         if attempt is None and job.ended:
             return  # told once more: a job ends again only where it ran again
-        at = self._time(event)
+        queue = self._queue_of(job, event.hostname)
         number = job.retries + 1
         if attempt is not None:
             number = attempt.number
             run = max(0.0, at - attempt.started) if run is None else run
+        job.ended_at, job.filled_at = at, None
         at = min(at, self._now)
-        end = Finished(job.queue or UNKNOWN, job.task, job.uuid, at, outcome, None, run, exception, number)
+        end = Finished(queue, job.task, job.uuid, at, outcome, None, run, exception, number)
         if outcome is Outcome.REJECTED:
             self.held.reject(job, end, event.hostname)
         else:
@@ -257,11 +215,11 @@ class Tasks:
 
     def _fail(self, job: Job, event: Event) -> None:
         exception = exception_class(event.exception, event.traceback)
-        if event.exception is not None and event.exception.startswith(_REJECT):  # celery 5.7 tells both
+        if is_rejection(event.exception, event.traceback):  # celery 5.7 tells both
             self._end(job, event, Outcome.REJECTED)
         elif job.rejected == event.hostname:  # without `acks_on_failure_or_timeout` it is told as a rejection first
             self.held.amend(job, min(self._time(event), self._now), exception or UNKNOWN)
-        elif exception == _UNKNOWN_TASK and job.runs_in(event.hostname) is None:  # a task may raise it, too
+        elif exception == NOT_REGISTERED and job.runs_in(event.hostname) is None:  # a task may raise it, too
             self._end(job, event, Outcome.NOT_FOUND)
         elif job.requeued != event.hostname:  # celery 5.7 tells of a time-out beside giving the message back
             self._end(job, event, Outcome.FAILED, None, exception or UNKNOWN)
@@ -276,6 +234,8 @@ class Tasks:
         else:
             self._end(job, event, Outcome.REJECTED)
 
+    # -- of an event --------------------------------------------------------------------------------------------
+
     def _time(self, event: Event) -> float:
         """By the sender's clock, for durations; what is recorded is never later than now."""
         at = event.timestamp
@@ -284,6 +244,14 @@ class Tasks:
 
 def _queue(event: Event, prefix: str) -> str | None:
     return interned(prefix + event.queue) if event.queue else None
+
+
+def _overtaken(job: Job, name: str | None, sent_at: float) -> bool:
+    """Whether a `task-sent` that names a job otherwise than its worker did is of that very job. One that was sent in
+    its place follows when it ran."""
+    if job.sent or job.replaces or job.received_at is None or not _differ(name, job.name):
+        return False
+    return sent_at < job.received_at + _OVERTAKES
 
 
 def _differ(name: str | None, other: str | None) -> bool:

@@ -1,0 +1,84 @@
+"""The jobs that have ended, as far as they are remembered: late and repeated tellings of an end count nothing."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from typing import Final
+
+from exporter.systems.celery.jobs.job import Job
+
+KEPT_IDS: Final = 500_000
+"""Ids remembered while results are counted, beside the jobs: about 35 MB."""
+
+
+class EndedJobs:
+    """A bounded number of them, and since when they are all."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._jobs: OrderedDict[str, Job] = OrderedDict()
+        self._forgotten_until = -math.inf
+        self._kept: set[int] | None = None
+        self._kept_since = -math.inf
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def __contains__(self, uuid: str) -> bool:
+        return uuid in self._jobs
+
+    def get(self, uuid: str) -> Job | None:
+        """The job, if it is remembered."""
+        return self._jobs.get(uuid)
+
+    def pop(self, uuid: str) -> None:
+        """The job is none of them any more."""
+        self._jobs.pop(uuid, None)
+
+    def values(self) -> list[Job]:
+        """Those that are remembered."""
+        return list(self._jobs.values())
+
+    def add(self, job: Job, latest: float) -> Job | None:
+        """Remembers a job; the one that makes room for it. See `forget`."""
+        self._jobs[job.uuid] = job
+        if len(self._jobs) <= self._capacity:
+            return None
+        _, oldest = self._jobs.popitem(last=False)
+        self.forget(oldest, latest)
+        return oldest
+
+    def forget(self, job: Job, latest: float) -> None:
+        """Takes note that no table holds the job any more. An end after `latest` is by a clock that is wrong."""
+        if job.ended_at is not None:
+            if job.ended_at <= latest:
+                self._forgotten_until = max(self._forgotten_until, job.ended_at)
+            if self._kept is not None:
+                self._keep_id(self._kept, job.uuid)
+
+    # -- while results are counted ------------------------------------------------------------------------------
+
+    @property
+    def known_since(self) -> float:
+        """Whatever was told to have ended later, by its worker's clock, is remembered."""
+        return self._forgotten_until if self._kept is None else self._kept_since
+
+    def keep(self) -> None:
+        """From now on the ids are remembered of those that are forgotten."""
+        if self._kept is None:
+            self._kept, self._kept_since = set(), self._forgotten_until
+
+    def release(self) -> None:
+        """That is needed no more."""
+        self._kept = None
+
+    def was_told(self, uuid: str) -> bool:
+        """Whether it is one that was forgotten meanwhile."""
+        return bool(self._kept) and hash(uuid) in (self._kept or ())
+
+    def _keep_id(self, kept: set[int], uuid: str) -> None:
+        if len(kept) < KEPT_IDS:
+            kept.add(hash(uuid))
+        else:
+            self._kept_since = math.inf
