@@ -140,6 +140,17 @@ BAD: list[tuple[str, str | bytes, str]] = [
         ONE % ", celery: {discover: 'no'}",
         "brokers[0].celery.discover: found 'no' (a string), wanted a",
     ),
+    (
+        "content that runs what it is read by",
+        ONE % ", celery: {accept_content: [json, pickle]}",
+        "brokers[0].celery.accept_content: found 'pickle', which is never opened, wanted some of json, msgpack",
+    ),
+    (
+        "content nobody knows",
+        ONE % ", celery: {accept_content: [bson]}",
+        "brokers[0].celery.accept_content: found 'bson', wanted some of json, msgpack",
+    ),
+    ("no content", ONE % ", celery: {accept_content: []}", "brokers[0].celery.accept_content: found "),
     ("a limit of 0", "limits: {queues: 0}", "limits.queues: found 0 (an integer), wanted an integer >= 1"),
     ("a limit of text", "limits: {queues: many}", "limits.queues: found 'many' (a string), wanted an integer"),
     (

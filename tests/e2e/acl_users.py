@@ -77,8 +77,14 @@ GIVES: Final[dict[Feature, list[Signal]]] = {
     ],
     ("celery", "unacked"): [("taskqueue_unacked_jobs", {"system": "celery"})],
     ("celery", "oldest unacked"): [("taskqueue_oldest_unacked_timestamp_seconds", {"system": "celery"})],
+    ("celery", "scheduled and reserved"): [jobs("celery", "parked", "scheduled")],
     ("celery", "discovery"): [jobs("celery", "found", "ready")],
-    ("celery", "events"): feed_of("celery", "events"),
+    ("celery", "events"): feed_of("celery", "events")[:1],
+    ("celery", "results"): [],  # of use after a gap: until then, success alone tells
+    ("celery", "inspect"): [  # which tells the queue of what the events count
+        ("taskqueue_workers", {"system": "celery"}),
+        finished("celery", "celery", "hold", "succeeded"),
+    ],
     ("redis_info", "server"): [],  # shown under the first broker of a server: its success tells
 }
 """The series by which a feature shows that it is there. A new feature needs its row."""
@@ -91,7 +97,10 @@ NEEDS: Final[dict[Feature, set[Feature]]] = {
     ("arq", "discovery"): {("arq", "depth")},
     ("celery", "other priorities"): {("celery", "depth")},
     ("celery", "oldest ready"): {("celery", "depth")},
+    ("celery", "scheduled and reserved"): {("celery", "depth"), ("celery", "unacked"), ("celery", "discovery")},
     ("celery", "discovery"): {("celery", "depth")},
+    ("celery", "inspect"): {("celery", "events")},
+    ("celery", "results"): {("celery", "events")},
 }
 """What a feature builds on. Everything builds on the database's being selected."""
 
@@ -168,7 +177,8 @@ def broker(name: str, server: RedisServer, *, zero: bool = False, discover: bool
     if zero:
         return replace(load(None, url).brokers[0], name=name)
     queues = {"arq": ARQ_QUEUES, "celery": ("celery", "parked")}
-    more: dict[str, dict[str, Any]] = {"arq": {"feed": feed}}
+    # Where nobody searches for key prefixes, whose messages stand in `unacked` has to be said.
+    more: dict[str, dict[str, Any]] = {"arq": {"feed": feed}, "celery": {} if discover else {"global_keyprefix": ""}}
     options = {
         name: system.Options(queues=queues[name], discover=discover, **more.get(name, {}))
         for name, system in SYSTEMS.items()

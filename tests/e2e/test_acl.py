@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
+import time
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -26,6 +27,7 @@ from tests.e2e.acl_users import ARQ_QUEUES, DB, FEEDS, GIVES, ODD, Signal, User,
 from tests.e2e.apps import ARQ_WORKER, CELERY_WORKER, START_DEADLINE, celery_producer, enqueue_arq, worker
 from tests.servers import EXPORTER_PYTHON, RedisServer, Series, StartRedis, series, wait_until
 from tests.systems.arq_results import write
+from tests.systems.celery_queues import hold
 from tests.systems.hook_records import HookedWorker, worker_key
 from tests.toys import Run, scraped, until
 
@@ -118,6 +120,7 @@ def fill(client: redis.Redis) -> None:
         client.sadd(f"_kombu.binding.{queue}", f"{queue}\x06\x16\x06\x16{queue}")
     client.lpush("found", "task")
     client.lpush("celery\x06\x165", "task")
+    hold(client, "far", key="parked", eta=time.time() + 1e6)  # a worker's, for good
 
 
 def hooked_workers(client: redis.Redis) -> list[HookedWorker]:
@@ -163,7 +166,9 @@ async def test_the_printed_rights_are_enough_and_each_is_needed_for_its_feature_
         # when jobs run
         client.lpush("parked", "task")
         await asyncio.to_thread(enqueue, server, gate, 2)
-        await asyncio.to_thread(wait_until, lambda: client.hlen("unacked") == len(list(client.scan_iter(MARKS))) == 2)
+        await asyncio.to_thread(
+            wait_until, lambda: (client.hlen("unacked"), len(list(client.scan_iter(MARKS)))) == (2 + 1, 2)
+        )
         await settle(engine, everyone, logged)
         # when they end, and one of those that keep no result, and one of a queue that is not named
         gate.touch()

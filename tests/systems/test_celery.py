@@ -12,7 +12,10 @@ from exporter.brokers import bounded
 from exporter.model import JobState
 from exporter.systems.base import Discovery
 from exporter.systems.celery import Celery
+from exporter.systems.celery.events.frames import Event
+from exporter.systems.celery.jobs.tasks import Tasks
 from exporter.systems.celery.layout import SEPARATOR, list_key
+from exporter.systems.celery.workers.workers import Workers
 from tests.servers import RedisServer
 from tests.systems.observing import START, Clock, state, watching
 
@@ -21,7 +24,7 @@ QUEUE = "celery"
 
 @pytest.fixture
 async def celery(redis_server: RedisServer, clock: Clock) -> AsyncIterator[Celery]:
-    async with watching(Celery, redis_server, clock, QUEUE, "other", discover=False) as system:
+    async with watching(Celery, redis_server, clock, QUEUE, "other", discover=False, inspect=False) as system:
         yield system
 
 
@@ -105,12 +108,21 @@ async def test_unacked_messages_and_the_oldest(celery: Celery, client: redis.Red
     client.zadd("unacked_index", {"a": START - 7, "b": START - 3})
     seen = await celery.observe()
     assert (seen.unacked_jobs, seen.oldest_unacked) == (2, START - 7)
+    assert seen.visibility_timeout == 3600
+
+
+async def test_without_a_trace_of_celery_nothing_is_said_of_unacked_messages(
+    redis_server: RedisServer, clock: Clock
+) -> None:
+    async with watching(Celery, redis_server, clock, inspect=False) as celery:
+        seen = await celery.observe()
+    assert (seen.unacked_jobs, seen.visibility_timeout) == (None, None)
 
 
 async def test_unacked_of_the_wrong_type_is_absent(celery: Celery, client: redis.Redis, clock: Clock) -> None:
     client.set("unacked", "text")
     seen = await celery.observe()
-    assert seen.unacked_jobs is None
+    assert (seen.unacked_jobs, seen.visibility_timeout) == (None, None)
     assert len(seen.queues) == 2
     assert len(seen.problems) == 1
 
@@ -164,6 +176,50 @@ async def test_large_messages_at_many_heads_are_read_a_few_at_a_time(
     assert {queue.oldest_ready for queue in seen.queues} == {START}
 
 
+# -- queues that no binding tells -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("told", ["queues_since", "consumed"])
+async def test_queues_that_jobs_are_sent_to_or_workers_consume_are_watched(
+    redis_server: RedisServer, client: redis.Redis, clock: Clock, monkeypatch: pytest.MonkeyPatch, told: str
+) -> None:
+    put(client, "a", queue="told")
+    async with watching(Celery, redis_server, clock, inspect=False) as celery:
+        monkeypatch.setattr(celery.feeds[0], told, lambda *_: {"told"})  # type: ignore[index]
+        assert state(await celery.observe(), "told").jobs[JobState.READY] == 1
+        monkeypatch.setattr(celery.feeds[0], told, lambda *_: ())  # type: ignore[index]
+        assert not (await celery.observe()).queues
+
+
+async def test_where_only_some_queues_are_to_be_watched_no_others_are(
+    celery: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(celery.feeds[0], "queues_since", lambda since: ["told"])  # type: ignore[index]
+    assert {state.queue for state in (await celery.observe()).queues} == {QUEUE, "other"}
+
+
+async def test_a_queue_that_jobs_were_sent_to_is_forgotten_after_a_while() -> None:
+    tasks = Tasks(Workers(60))
+    for at, queue in ((START, "old"), (START + 50, "young"), (START + 50, "")):
+        tasks.at(at, at)
+        tasks.take(Event("task-sent", uuid=f"{at}", queue=queue, timestamp=at), "app:")
+    assert tasks.queues_since(START) == ["app:old", "app:young"]
+    assert tasks.queues_since(START + 1) == ["app:young"]
+    assert tasks.queues_since(START) == ["app:young"]
+
+
+async def test_a_job_is_due_since_its_task_sent_until_it_ends() -> None:
+    tasks = Tasks(Workers(60))
+    tasks.at(START, START)
+    sent = Event("task-sent", uuid="1", name="hold", queue=QUEUE, timestamp=START - 5)
+    received = Event("task-received", uuid="2", name="hold", hostname="w", timestamp=START - 5)
+    for event in (sent, received):
+        tasks.take(event)
+    assert (tasks.due("1"), tasks.due("2"), tasks.due("3")) == (START - 5, None, None)
+    tasks.take(Event("task-succeeded", uuid="1", hostname="w", timestamp=START))
+    assert tasks.due("1") is None
+
+
 # -- permissions ------------------------------------------------------------------------------------------------
 
 
@@ -172,7 +228,7 @@ def patterns(celery: Celery) -> set[str]:
 
 
 async def test_named_queues_need_their_own_keys_only(redis_server: RedisServer, clock: Clock) -> None:
-    async with watching(Celery, redis_server, clock, "mail[1]", discover=False) as celery:
+    async with watching(Celery, redis_server, clock, "mail[1]", discover=False, results=False) as celery:
         assert patterns(celery) == {
             *(r"mail\[1\]", rf"mail\[1\]{SEPARATOR}*"),
             *("unacked", "unacked_index"),
@@ -181,5 +237,18 @@ async def test_named_queues_need_their_own_keys_only(redis_server: RedisServer, 
 
 
 async def test_queues_to_be_found_need_all_keys(redis_server: RedisServer, clock: Clock) -> None:
-    async with watching(Celery, redis_server, clock, discover=True) as celery:
+    async with watching(Celery, redis_server, clock, discover=True, results=False) as celery:
         assert patterns(celery) == {"*", "*unacked", "*unacked_index", "*_kombu.binding.*"}
+
+
+async def test_with_a_prefix_nothing_else_is_asked_for(redis_server: RedisServer, clock: Clock) -> None:
+    options = {"global_keyprefix": "a*p:", "inspect": False, "results": False}
+    async with watching(Celery, redis_server, clock, **options) as celery:
+        assert patterns(celery) == {r"a\*p:*", r"a\*p:unacked", r"a\*p:unacked_index", r"a\*p:_kombu.binding.*"}
+        channels = set().union(*(needed.channels for needed in celery.permissions()))
+        assert channels == {r"a\*p:/0.celeryev/*"}
+    async with watching(Celery, redis_server, clock, "mails", discover=False, **options) as celery:
+        assert patterns(celery) == {
+            *(r"a\*p:mails", rf"a\*p:mails{SEPARATOR}*"),
+            *(r"a\*p:unacked", r"a\*p:unacked_index"),
+        }

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 
+from exporter.safe.documents import shown
 from exporter.systems.base import SystemOptions
+from exporter.systems.celery.events.frames import FORMATS
 from exporter.systems.celery.layout import PRIORITY_STEPS, SEPARATOR, VISIBILITY_TIMEOUT
 
+_NEVER: Final = ("pickle", "yaml", "application/x-python-serialize", "application/x-yaml")
+"""What runs what it reads, or may."""
 _Seconds = Annotated[float, msgspec.Meta(gt=0)]
 
 
@@ -25,7 +29,7 @@ class CeleryOptions(SystemOptions, frozen=True, forbid_unknown_fields=True, kw_o
     """Seconds after which an unacknowledged message is delivered again."""
     events: bool = True
     """Follow the events of workers and producers."""
-    accept_content: tuple[str, ...] = ("json",)
+    accept_content: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)] = ("json",)
     """Formats of events and results that are read: `json`, `msgpack`. A pickle is never opened."""
     results: bool = True
     """After a gap in the events, count the jobs whose results tell that they ended in it."""
@@ -38,3 +42,9 @@ class CeleryOptions(SystemOptions, frozen=True, forbid_unknown_fields=True, kw_o
     """Tell workers that send no task events to send them."""
     forget_workers_after: _Seconds = 3600.0
     """Seconds after which a worker that was lost, rather than shut down, is shown no more."""
+
+    def __post_init__(self) -> None:
+        for name in self.accept_content:
+            if name not in FORMATS:
+                never = ", which is never opened" if name in _NEVER else ""
+                raise ValueError(f"accept_content: found {shown(name)}{never}, wanted some of {', '.join(FORMATS)}")

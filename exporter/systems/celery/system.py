@@ -9,24 +9,29 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from typing import ClassVar
 
 from exporter.brokers.pulls import Pulls
 from exporter.brokers.turn import Turn
-from exporter.model import Feed, JobState, Observation, Outcome, Permissions, QueueState
+from exporter.model import Feed, Observation, Outcome, Permissions, QueueState
 from exporter.systems.base import Discovery, RedisSystem
+from exporter.systems.celery.control.inspector import Inspector
+from exporter.systems.celery.control.mailbox import Mailbox
 from exporter.systems.celery.events.feed import EventsFeed
+from exporter.systems.celery.events.gaps import Naming
 from exporter.systems.celery.features import permissions
+from exporter.systems.celery.layout import queue_name
 from exporter.systems.celery.options import CeleryOptions
-from exporter.systems.celery.queues.lists import Lists
+from exporter.systems.celery.queues.queues import Queues
 from exporter.systems.celery.queues.search import Search
-from exporter.systems.celery.queues.unacked import count_unacked
-from exporter.systems.celery.queues.watched import Watched
+from exporter.systems.celery.results.results import Results
 from exporter.systems.keys import Problems
 
 
 class Celery(RedisSystem):
-    """The Celery queues of one database. A queue goes by its key, `global_keyprefix` included."""
+    """The Celery queues of one database. A queue goes by its key, or, where the option `global_keyprefix` is given, by
+    Celery's name for it."""
 
     name = "celery"
     Options = CeleryOptions
@@ -44,32 +49,42 @@ class Celery(RedisSystem):
     ) -> None:
         super().__init__(pulls, options, clock, turn)
         self._celery_options = options
-        self._feed = EventsFeed(pulls.address, self.turn, clock, options.forget_workers_after)
+        self._feed = EventsFeed(
+            pulls.address,
+            self.turn,
+            clock,
+            options.forget_workers_after,
+            accepted=options.accept_content,
+            only=options.global_keyprefix,
+            results=Results(pulls, options.accept_content, options.global_keyprefix) if options.results else None,
+            naming=self._naming,
+        )
         self._feeds: tuple[Feed, ...] = (self._feed,) if options.events else ()
-        self._search = Search(pulls, options.separator)
+        self._search = Search(pulls, options.separator, options.global_keyprefix)
         self._discovery = Discovery(self._search.queues if options.discover else None, options.queues)
-        self._lists = Lists(pulls, options.priority_steps, options.separator)
-        self._watched: dict[str, Watched] = {}
+        self._inspector = _inspector(pulls, options, self._feed, clock) if options.inspect else None
+        self._queues = Queues(pulls, options, self._search, self._feed, clock)
 
     async def observe(self) -> Observation:
-        queues = await self._discovery.queues()
+        names = await self._names()
         problems = Problems(self._discovery.problem)
         if self._search.problem is not None:
             problems.add(self._search.problem)
-        depths = await self._lists.depths(queues, problems)
-        heads = await self._lists.heads([where for where, depth in depths.items() if depth], problems)
-        now = self.clock()
-        states = [self._state(queue, depths, heads, now) for queue in queues if (queue, 0) in depths]
-        self._watched = {queue: watched for queue, watched in self._watched.items() if queue in queues}
-        unacked, oldest = await count_unacked(self.pulls, self._search.prefixes, problems)
+        for problem in self._feed.problems:
+            problems.add(problem)
+        states, unacked = await self._queues.look(names, problems)
         known = bool(states) or self._feed.heard_workers
+        for problem in self._ask_workers(evident=bool(names) or self._feed.heard_workers):
+            problems.add(problem)
+        # A database without any trace of Celery has no unacknowledged messages to speak of.
+        shows_unacked = unacked.messages is not None and bool(states or unacked.messages)
         return Observation(
-            queues=states,
+            queues=self._staffed(states),
             workers=self._feed.workers() if known else None,
             running=self._feed.running() if known else None,
-            # A database without any trace of Celery has no unacknowledged messages to speak of.
-            unacked_jobs=unacked if states or unacked else None,
-            oldest_unacked=oldest,
+            unacked_jobs=unacked.messages if shows_unacked else None,
+            oldest_unacked=unacked.oldest,
+            visibility_timeout=self._celery_options.visibility_timeout if shows_unacked else None,
             problems=problems.lines(),
         )
 
@@ -78,28 +93,54 @@ class Celery(RedisSystem):
         return self._feeds
 
     def permissions(self) -> Collection[Permissions]:
-        return permissions(self._celery_options, [self._feed.pattern])
+        return permissions(self._celery_options, self.pulls.address.db)
 
     async def close(self) -> None:
+        if self._inspector is not None:
+            await self._inspector.close()
         await self._discovery.close()
 
-    def _state(
-        self,
-        queue: str,
-        depths: Mapping[tuple[str, int], int],
-        heads: Mapping[tuple[str, int], bytes],
-        now: float,
-    ) -> QueueState:
-        steps = self._lists.steps(queue)
-        by_priority = {priority: depths[queue, priority] for priority in steps}
-        watched = self._watched.get(queue)
-        if watched is None:
-            watched = self._watched[queue] = Watched(empty=self._discovery.appeared(queue))
-        watched.note(by_priority, {step: heads[queue, step] for step in steps if (queue, step) in heads}, now)
-        return QueueState(
-            queue=queue,
-            jobs={JobState.READY: sum(by_priority.values())},
-            ready_by_priority=by_priority,
-            oldest_ready=watched.oldest_ready,
-            last_progress=max(watched.last_progress, min(now, self._feed.progress(queue) or 0.0)),
-        )
+    def _ask_workers(self, *, evident: bool) -> Collection[str]:
+        """Has them asked from now on, where Celery is in use. The problems met so far."""
+        if self._inspector is None:
+            return ()
+        homes = self._search.homes or {}
+        prefixes = frozenset().union(*homes.values()) or self._search.prefixes
+        self._inspector.start(prefixes if evident else ())
+        return self._inspector.problems
+
+    def _staffed(self, states: Collection[QueueState]) -> Collection[QueueState]:
+        """With the live workers of each queue, where all of them are known."""
+        staffing = self._feed.staffing()
+        if staffing is None:
+            return states
+        staffs = ((state, staffing.of(state.queue)) for state in states)
+        return [
+            replace(state, workers=staff.workers, slots=staff.slots, busy_slots=staff.busy) for state, staff in staffs
+        ]
+
+    async def _names(self) -> Mapping[str, bool]:
+        """The queues that are watched, each with whether it came into being while we watched: also, unless only some
+        are to be, those that nothing tells of but producers or workers. An empty queue leaves no key."""
+        queues = dict.fromkeys(await self._discovery.queues())
+        if self._celery_options.discover:
+            queues |= dict.fromkeys(self._feed.queues_since(self.clock() - Discovery.MEMORY))
+            queues |= dict.fromkeys(self._feed.consumed())
+        return {queue: self._discovery.appeared(queue) for queue in queues}
+
+    async def _naming(self) -> Naming:
+        """What routing keys name, by the queues that are known now: a key may stand for one of many prefixes, or be a
+        word of the application's own. Raises BrokerError."""
+        queues = await self._names()
+        prefixes, only = self._search.prefixes, self._celery_options.global_keyprefix
+
+        def name(routing_key: str) -> str | None:
+            found = {queue_name(routing_key, prefix, only) for prefix in prefixes} & queues.keys()
+            return found.pop() if len(found) == 1 else None
+
+        return name
+
+
+def _inspector(pulls: Pulls, options: CeleryOptions, feed: EventsFeed, clock: Callable[[], float]) -> Inspector:
+    mailbox = Mailbox(pulls, options.separator, options.priority_steps, options.accept_content, clock)
+    return Inspector(mailbox, feed.table, options)
