@@ -8,12 +8,20 @@ MAKEFLAGS += --no-print-directory
 # Where present, `make test` runs on the newest of these as well, `make test-matrix` on all.
 OTHER_PYTHONS := 3.12 3.13
 
-# Tests that need no machine for themselves share it: end-to-end tests do need it.
+# Tests that need no machine for themselves share it.
 UNITS := -m pytest -q -n 3 --dist loadfile --ignore tests/e2e
+# Of the end-to-end tests most wait for processes. These do need it: they fill it, or measure how long something takes.
+ALONE := $(wildcard $(patsubst %,tests/e2e/test_%.py, birth cardinality faults feed_faults flood http scale truth_arq \
+    truth_celery))
+IN_PAIRS := -n 2 --dist loadfile
 
 # Workers of older versions of arq run in environments of their own: of the oldest in every run of the tests, of these
 # in `make test-matrix`. The newest is in the environment of the tests.
 OLDER_ARQS := 023 025 0263
+
+# Of Celery the oldest and the newest have theirs, for every run; `make test-matrix` adds the one that is in the
+# environment of the tests.
+CELERIES := .venv-celery54 .venv-celery57
 
 .PHONY: help
 help: ## list the targets
@@ -27,24 +35,32 @@ demo: .venv/.made ## queues, workers, a workload and the exporter on this machin
 test: servers lint test-main test-celery57 test-newest ## servers, lint and all tests, on the first and the newest Python
 
 .PHONY: test-main
-test-main: .venv-test/.made .venv-arq023/.made ## all tests, on the first Python
+test-main: .venv-test/.made .venv-arq023/.made $(CELERIES:%=%/.made) ## all tests, on the first Python
 	@.venv-test/bin/python $(UNITS)
-	@.venv-test/bin/python -m pytest -q tests/e2e
+	@.venv-test/bin/python -m pytest -q $(IN_PAIRS) tests/e2e $(ALONE:%=--ignore %)
+	@.venv-test/bin/python -m pytest -q $(ALONE)
 
-# The exporter of the newest Celery and redis-py, watching jobs of the arq that cannot live beside them.
+# The exporter with the newest redis-py, watching jobs of the arq that cannot live beside it: all that it asks of a Redis
+# goes through redis-py, or is said as that says it. What it makes of the answers is the same in both stacks.
+OF_CELERY57 := TEST_EXPORTER_PYTHON=$(CURDIR)/.venv-celery57/bin/python .venv-test/bin/python
+ASKS_REDIS := acl layouts queues workers hook_workers celery_queues celery_workers celery_inspect
 .PHONY: test-celery57
-test-celery57: .venv-test/.made .venv-celery57/.made ## the end-to-end tests, with the exporter in the stack of Celery 5.7
-	@echo "end to end with the exporter in the stack of Celery 5.7"
-	@TEST_EXPORTER_PYTHON=$(CURDIR)/.venv-celery57/bin/python \
-	    .venv-test/bin/python -m pytest -q -m "not slow" tests/e2e --ignore tests/e2e/test_demo.py
+test-celery57: .venv-test/.made .venv-celery57/.made ## end-to-end tests of what it asks of Redis, with the exporter in the stack of Celery 5.7
+	@echo "what it asks of Redis, with the exporter in the stack of Celery 5.7"
+	@$(OF_CELERY57) -m pytest -q $(IN_PAIRS) -m "not slow" $(wildcard $(ASKS_REDIS:%=tests/e2e/test_%.py))
+	@$(OF_CELERY57) -m pytest -q -m "not slow" tests/e2e/test_faults.py
 
 .PHONY: test-matrix
-test-matrix: .venv-test/.made $(OLDER_ARQS:%=.venv-arq%/.made) ## all Pythons; every ending of ARQ's jobs, over arq 0.23 to 0.28
+test-matrix: .venv-test/.made $(OLDER_ARQS:%=.venv-arq%/.made) $(CELERIES:%=%/.made) ## all Pythons; every ending of jobs, over arq 0.23 to 0.28 and Celery 5.4 to 5.7
 	$(call on-each,$(OTHER_PYTHONS))
 	@status=0; \
 	for python in $(OLDER_ARQS:%=.venv-arq%/bin/python) .venv-test/bin/python; do \
 	    echo "ends of jobs with $$($$python -c 'import arq; print("arq", arq.VERSION)')"; \
 	    TEST_ARQ_PYTHONS=$(CURDIR)/$$python .venv-test/bin/python -m pytest -q tests/e2e/test_arq_endings.py || status=1; \
+	done; \
+	for python in $(CELERIES:%=%/bin/python) .venv-test/bin/python; do \
+	    echo "ends of tasks with $$($$python -c 'import celery; print("celery", celery.__version__)')"; \
+	    TEST_CELERY_PYTHONS=$(CURDIR)/$$python .venv-test/bin/python -m pytest -q tests/e2e/test_celery_endings.py || status=1; \
 	done; \
 	exit $$status
 
@@ -107,6 +123,9 @@ clean: ## remove environments, caches and build results
 
 .venv-arq%/.made: requirements/stack-arq%.txt
 	@scripts/make-venv --bare .venv-arq$* $<
+
+.venv-celery54/.made: requirements/stack-celery54.txt
+	@scripts/make-venv --bare .venv-celery54 $<
 
 # Else make would remove the stamps of a pattern rule as mere by-products.
 .PRECIOUS: .venv-3.%/.made .venv-arq%/.made

@@ -56,8 +56,9 @@ class Document:
         (folder / "rules.yml").write_text(rules)
         tests = {"rule_files": ["rules.yml"], "evaluation_interval": "1m", "tests": [*cases]}
         (folder / "tests.yml").write_text(yaml.safe_dump(tests))
-        command = ["promtool", "test", "rules", folder / "tests.yml"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["promtool", "test", "rules", folder / "tests.yml"], capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stdout + done.stderr
 
 

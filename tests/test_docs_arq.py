@@ -33,7 +33,7 @@ def test_options() -> None:
 
 def test_every_family_is_said_to_be_known_or_absent() -> None:
     named = {name for metric, *_ in DOCUMENT.rows("What is known") for name in re.findall(r"taskqueue_\w+", metric)}
-    by_feed, of_celery = ("taskqueue_feed_",), ("taskqueue_unacked_jobs", "taskqueue_oldest_unacked_timestamp_seconds")
+    by_feed, of_celery = ("taskqueue_feed_",), ("taskqueue_unacked_", "taskqueue_oldest_unacked_timestamp_seconds")
     wanted = {name for name, family in catalogue.FAMILIES.items() if family.labels[:2] == catalogue.B}
 
     assert {

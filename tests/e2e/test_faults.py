@@ -194,7 +194,7 @@ def test_a_key_of_the_wrong_type_is_that_queues_problem_only(
     # then only it is absent, and the collectors say that something is wrong
     assert (success(metrics, "arq"), success(metrics, "celery")) == (0, 0)
     assert jobs(metrics, "arq", "arq:queue")["ready"] == 2
-    assert jobs(metrics, "celery", "good") == {"ready": 1}
+    assert jobs(metrics, "celery", "good").get("ready") == 1
     assert not [labels for _, labels in metrics if ("queue", "bad") in labels]
     assert broker_up(metrics) == 1
     assert "bad" in exporter.log

@@ -138,7 +138,7 @@ def test_a_million_jobs_are_counted_without_a_slow_command(crowded: RedisServer,
         took = time.monotonic() - began
         check_arq(metrics)
         assert success(metrics, "celery") == 1
-        assert jobs(metrics, "celery", "celery") == {"ready": MILLION}
+        assert jobs(metrics, "celery", "celery").get("ready") == MILLION
         assert metrics[series("taskqueue_broker_up", broker="default")] == 1
         assert took < 2.0
     default.stop()

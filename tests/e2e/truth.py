@@ -69,7 +69,8 @@ class Job:
 
 def read(record: Path) -> dict[str, Job]:
     """Every job of a record, by its id."""
-    lines = [_decode(line) for line in record.read_bytes().splitlines()]
+    whole, _, _ = record.read_bytes().rpartition(b"\n")  # a line may be on its way
+    lines = [_decode(line) for line in whole.splitlines()]
     # Enqueuers write before they enqueue. The attempts of a job may run in several processes, their lines out of turn.
     jobs = {line.job: Job(line) for line in lines if isinstance(line, Enqueued)}
     for line in sorted((line for line in lines if not isinstance(line, Enqueued)), key=lambda line: line.at):
@@ -241,8 +242,15 @@ def connected(metrics: Metrics, feed: str) -> bool:
 class Watched:
     """An exporter, its feeds connected, beside the record of what it watches."""
 
-    def __init__(self, exporter: Exporter, record: Path, rules: Rules, sums: Collection[str] = SUMS) -> None:
-        self.exporter, self.record, self._rules, self._sums = exporter, record, rules, sums
+    def __init__(
+        self,
+        exporter: Exporter,
+        record: Path,
+        rules: Rules,
+        sums: Collection[str] = SUMS,
+        broker: str = "default",
+    ) -> None:
+        self.exporter, self.record, self._rules, self._sums, self.broker = exporter, record, rules, sums, broker
         self._troubles = feed_troubles(exporter.metrics())
 
     def assert_tells_the_truth(self, deadline: float = 60.0) -> None:
@@ -252,7 +260,8 @@ class Watched:
     def differences(self, jobs: Iterable[Job]) -> list[str]:
         """See `differences`."""
         expected = expect(jobs, self._rules)
-        return differences(expected, self.exporter.metrics(), self._rules.system, sums=self._sums)
+        metrics = self.exporter.metrics()
+        return differences(expected, metrics, self._rules.system, self.broker, sums=self._sums)
 
     def new_troubles(self) -> dict[Series, float]:
         """What the feeds know of gaps and losses, unless they knew no less in the beginning."""
@@ -267,7 +276,7 @@ def assert_all_tell_the_truth(*watched: Watched, deadline: float = 60.0, later: 
     _wait_for_none(lambda: unended(record), "jobs have not ended", deadline)
     jobs = read(record).values()
     for one in watched:
-        _wait_for_none(lambda one=one: one.differences(jobs), "series differ from the truth", deadline)  # type: ignore[misc]
+        _wait_for_none(lambda one=one: one.differences(jobs), f"series of {one.broker} differ from the truth", deadline)  # type: ignore[misc]
     # What agreed once still agrees a few scrapes later: nothing is counted late or twice.
     scrapes = iter(range(later))
     wait_until(lambda: any(one.differences(jobs) for one in watched) or next(scrapes, None) is None, interval=0.5)
