@@ -65,11 +65,11 @@ def producer(url: str, **settings: Any) -> Iterator[Any]:
         app.close()
 
 
-def send_by(app: Any, queue: Queue, routing_key: str, *args: object, **options: Any) -> None:
-    """Sends `hold` to an exchange, which the connection has to know the type of: a direct one drops what it has no
+def send_by(app: Any, queue: Queue, routing_key: str, *args: object, task: str = "hold", **options: Any) -> None:
+    """Sends a task to an exchange, which the connection has to know the type of: a direct one drops what it has no
     binding for."""
     exchange = queue.exchange
-    app.send_task("hold", args, exchange=exchange.name, routing_key=routing_key, declare=[exchange], **options)
+    app.send_task(task, args, exchange=exchange.name, routing_key=routing_key, declare=[exchange], **options)
 
 
 def worker_command(name: str, *queues: str, concurrency: int = 2) -> tuple[str, ...]:

@@ -211,8 +211,8 @@ def test_jobs_that_come_by_any_exchange_are_of_their_queues(stage: Stage, start_
     exporter = start_exporter(redis_url=stage.server.url())
     idle = dict.fromkeys(MANY, IDLE)
     when(exporter, **idle)
-    # given a worker whose slot is taken
-    app.send_task("hold.late", (str(stage.gate),), queue="parcels")
+    # given a worker whose slot is taken, by a job of which Celery tells the default queue
+    send_by(app, PARCELS, "parcel.heavy", str(stage.gate), task="hold.late")
     when(exporter, **idle | {"parcels": IDLE | {"running": 1}})
     # when jobs come by each exchange, due later so that all get to it
     app.send_task("hold", (str(stage.gate),), queue="celery", countdown=600)

@@ -58,6 +58,7 @@ class Celery(RedisSystem):
             only=options.global_keyprefix,
             results=Results(pulls, options.accept_content, options.global_keyprefix) if options.results else None,
             naming=self._naming,
+            route=self._route,
         )
         self._feeds: tuple[Feed, ...] = (self._feed,) if options.events else ()
         self._search = Search(pulls, options.separator, options.global_keyprefix)
@@ -139,6 +140,11 @@ class Celery(RedisSystem):
             return found.pop() if len(found) == 1 else None
 
         return name
+
+    def _route(self, prefix: str, exchange: str, routing_key: str) -> Collection[str]:
+        """See `events.routed.Route`."""
+        only = self._celery_options.global_keyprefix
+        return self._search.routes.queues(prefix if only is None else only, exchange, routing_key)
 
 
 def _inspector(pulls: Pulls, options: CeleryOptions, feed: EventsFeed, clock: Callable[[], float]) -> Inspector:

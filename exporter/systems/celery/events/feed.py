@@ -13,6 +13,7 @@ from exporter.brokers.turn import Turn
 from exporter.model import Sink, Unreadable, WorkerState
 from exporter.systems.celery.events.frames import JSON, Event, count_events, read_frame
 from exporter.systems.celery.events.gaps import Gaps, Naming
+from exporter.systems.celery.events.routed import Route, nowhere, routed
 from exporter.systems.celery.jobs.tasks import Tasks
 from exporter.systems.celery.layout import event_channels, queue_name
 from exporter.systems.celery.results.results import Results
@@ -46,11 +47,13 @@ class EventsFeed:
         only: str | None = None,
         results: Results | None = None,
         naming: Callable[[], Awaitable[Naming]] | None = None,
+        route: Route = nowhere,
     ) -> None:
         """`accepted` are the formats of events that are read: names of `frames.FORMATS`. `only` is the option
-        `global_keyprefix`. For `results` and `naming` see `Gaps`."""
+        `global_keyprefix`. For `results` and `naming` see `Gaps`; `route` tells where a message goes."""
         self.pattern = event_channels(address.db, only)
         self._only = only
+        self._route = route
         self._address = address
         self._turn = turn
         self._clock = clock
@@ -192,7 +195,7 @@ class EventsFeed:
         if event.hostname:
             self._gaps.take(event)
         if event.type.startswith("task-"):
-            return self._tasks.take(event, prefix)
+            return self._tasks.take(routed(event, prefix, self._route) if event.exchange else event, prefix)
         if event.type.startswith("worker-"):
             if event.hostname:
                 self._workers.take(event, now, tick)

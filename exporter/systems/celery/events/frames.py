@@ -30,7 +30,7 @@ LARGEST_ODD_PACKED: Final = LARGEST_ODD // 3
 """The same for an event in msgpack, where a list takes one byte instead of three."""
 JSON: Final = frozenset({"json"})
 """What is accepted unless more is: names of `FORMATS`."""
-_NAMES: Final = ("uuid", "hostname", "name", "queue", "sw_ver")
+_NAMES: Final = ("uuid", "hostname", "name", "queue", "exchange", "routing_key", "sw_ver")
 T = TypeVar("T")
 _Name = Annotated[str, msgspec.Meta(max_length=LONGEST_NAME)]
 _Count = Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000)]
@@ -46,6 +46,8 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     timestamp: float = 0.0  # of the sender's clock, Unix time whatever its `utcoffset` says
     name: _Name | None = None
     queue: _Name | None = None
+    exchange: _Name | None = None
+    routing_key: _Name | None = None
     retries: _Count | None = None
     eta: str | None = None
     runtime: float | None = None
