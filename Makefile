@@ -11,7 +11,7 @@ OTHER_PYTHONS := 3.12 3.13
 # Tests that need no machine for themselves share it.
 UNITS := -m pytest -q -n 3 --dist loadfile --ignore tests/e2e
 # Of the end-to-end tests most wait for processes. These do need it: they fill it, or measure how long something takes.
-ALONE := $(wildcard $(patsubst %,tests/e2e/test_%.py, birth cardinality faults feed_faults flood http scale truth_arq \
+ALONE := $(wildcard $(patsubst %,tests/e2e/test_%.py, acl birth cardinality faults feed_faults flood http scale truth_arq \
     truth_celery))
 IN_PAIRS := -n 2 --dist loadfile
 

@@ -17,9 +17,10 @@ from tests.servers import Exporter, RedisServer, StartExporter, wait_until
 
 pytestmark = pytest.mark.slow
 
-TASKS = 2000
-BACKLOG = 30_000
-IN_FLIGHT = 15_000
+TASKS = 1200
+BACKLOG = 15_000
+IN_FLIGHT = 12_000
+"""Both more than the 10,000 tasks that Celery's own State remembers, and those who build on it."""
 DEADLINE = 120.0
 WAITS = ("job_wait_seconds_sum",)
 """Tasks that do nothing but record it run for so short a time that what the worker adds to it is most of it."""
@@ -51,7 +52,7 @@ def assert_nothing_is_unknown(exporter: Exporter) -> None:
     assert not [key for key in exporter.metrics() if UNKNOWN in dict(key[1]).values()]
 
 
-def test_two_thousand_tasks_are_counted_as_they_ended_twice_in_a_row(
+def test_tasks_of_all_kinds_are_counted_as_they_ended_twice_in_a_row(
     redis_server: RedisServer, start_exporter: StartExporter, record: Path, tmp_path: Path
 ) -> None:
     url = redis_server.url()
@@ -69,7 +70,7 @@ def test_two_thousand_tasks_are_counted_as_they_ended_twice_in_a_row(
     assert_nothing_is_unknown(exporter)
 
 
-def test_tasks_keep_their_queue_and_wait_when_thirty_thousand_wait_before_them(
+def test_tasks_keep_their_queue_and_wait_when_thousands_wait_before_them(
     redis_server: RedisServer, start_exporter: StartExporter, record: Path, tmp_path: Path
 ) -> None:
     url = redis_server.url()
@@ -92,7 +93,7 @@ def test_tasks_keep_their_queue_and_wait_when_thirty_thousand_wait_before_them(
     assert_nothing_is_unknown(exporter)
 
 
-def test_fifteen_thousand_tasks_in_flight_keep_their_names_and_queues(
+def test_thousands_of_tasks_in_flight_keep_their_names_and_queues(
     redis_server: RedisServer, start_exporter: StartExporter, record: Path, tmp_path: Path
 ) -> None:
     url, gate, client = redis_server.url(), tmp_path / "gate", redis_server.client()
