@@ -15,7 +15,7 @@ from exporter.systems.arq.feed import looks
 from exporter.systems.arq.feed.glances import Glance, Question
 from exporter.systems.arq.feed.looks import Looks
 from exporter.systems.arq.feed.modes import Line, pushed_keys
-from exporter.systems.arq.feed.unended import Told, Unended
+from exporter.systems.arq.feed.unended import News, Unended
 from exporter.systems.arq.records.serializers import Serializer
 from tests.systems.sinks import RecordingSink
 
@@ -46,7 +46,7 @@ class Story:
 
     def see(self, glance: Glance, definitions: int = 0) -> list[str]:
         """The tasks of what ended by this."""
-        events = [*self.jobs.judge(glance, Told(definitions))]
+        events = [*self.jobs.judge(glance, News(definitions))]
         return [event.task for event in events if isinstance(event, Finished)]
 
     @property
@@ -56,8 +56,8 @@ class Story:
 
 def test_a_job_is_told_of_when_it_is_learned_and_when_it_ends() -> None:
     story = Story()
-    assert [*story.jobs.judge(there(), Told(1))] == [Known(QUEUE, "send")]
-    assert [*story.jobs.judge(gone(), Told(1))] == [Finished(QUEUE, "send", "job", 7.0, Outcome.UNKNOWN)]
+    assert [*story.jobs.judge(there(), News(1))] == [Known(QUEUE, "send")]
+    assert [*story.jobs.judge(gone(), News(1))] == [Finished(QUEUE, "send", "job", 7.0, Outcome.UNKNOWN)]
     assert story.told == [JOB]
 
 
@@ -123,8 +123,8 @@ def test_something_is_on_its_way_of_a_job_that_is_gone(known: bool, definitions:
     story = Story()
     if known:
         story.see(there(), 1)
-    assert story.jobs.doubtful(gone(), Told(definitions)) is doubtful
-    assert not story.jobs.doubtful(there(), Told(definitions))
+    assert story.jobs.doubtful(gone(), News(definitions)) is doubtful
+    assert not story.jobs.doubtful(there(), News(definitions))
 
 
 @pytest.mark.parametrize("event", [b"set", b"del", b"expired", b"evicted", b"expire", b"rename_from"])

@@ -13,7 +13,7 @@ from exporter.systems.arq.feed.ahead import LONGEST_ID
 from exporter.systems.arq.feed.glances import PAGE, Glance, Question, look
 from exporter.systems.arq.feed.modes import Line
 from exporter.systems.arq.feed.reading import pages
-from exporter.systems.arq.feed.unended import NOTHING, Told, Unended
+from exporter.systems.arq.feed.unended import NOTHING, News, Unended
 from exporter.systems.arq.layout import IN_PROGRESS, JOB
 from exporter.systems.arq.records.definitions import HEAD_BYTES
 from exporter.systems.keys import key_bytes
@@ -41,13 +41,13 @@ class Looks:
         self._queues = queues
         self._vanished = vanished
         self._recent: dict[str, None] = {}  # queues, that of the last new job at the end
-        self._pending: dict[bytes, Told] = {}
+        self._pending: dict[bytes, News] = {}
         self._arrived = asyncio.Event()
         self._looking = asyncio.Lock()
 
     def pushed(self, key: bytes) -> bool:
         """Takes note that a definition, or a mark of progress, came or went; whether there was room for that."""
-        prefix, told = (JOB, Told(definitions=1)) if key.startswith(JOB) else (IN_PROGRESS, Told(starts=True))
+        prefix, told = (JOB, News(definitions=1)) if key.startswith(JOB) else (IN_PROGRESS, News(starts=True))
         job_id = key.removeprefix(prefix)
         if len(job_id) > LONGEST_ID or len(job_id) == len(key):
             return True
@@ -101,7 +101,7 @@ class Looks:
             async for ids in _front(pulls, queue, most):
                 new = [job_id for job_id in ids if job_id not in self._jobs and job_id.startswith(prefix)]
                 for page in pages((job_id for job_id in new if len(job_id) <= LONGEST_ID), PAGE):
-                    await self._look(line, dict.fromkeys(page, Told(starts=True)), sink)
+                    await self._look(line, dict.fromkeys(page, News(starts=True)), sink)
             more = more or len(ids) == FRONT_PAGE
         return more
 
@@ -114,16 +114,16 @@ class Looks:
             else:
                 sink.record([event])
 
-    def _want(self, job_id: bytes, told: Told) -> None:
+    def _want(self, job_id: bytes, told: News) -> None:
         self._pending[job_id] = self._pending.get(job_id, NOTHING).and_then(told)
         self._arrived.set()
 
-    async def _look(self, line: Line, jobs: dict[bytes, Told], sink: Sink, *, lost: bool = False) -> int:
+    async def _look(self, line: Line, jobs: dict[bytes, News], sink: Sink, *, lost: bool = False) -> int:
         """Looks at jobs, and draws the conclusions. See `look_again`."""
         async with self._looking:  # what was seen first is to be judged first
             return await self._look_now(line, jobs, sink, lost=lost)
 
-    async def _look_now(self, line: Line, jobs: dict[bytes, Told], sink: Sink, *, lost: bool = False) -> int:
+    async def _look_now(self, line: Line, jobs: dict[bytes, News], sink: Sink, *, lost: bool = False) -> int:
         try:
             glances = await look(line.data, [self._question(job_id) for job_id in jobs])
             await self._look_further(line, glances)
@@ -160,7 +160,7 @@ class Looks:
                 if found.queue is not None:
                     missed.pop(found.job_id).queue = found.queue
 
-    async def _complete(self, line: Line, glances: Iterable[Glance], jobs: dict[bytes, Told]) -> None:
+    async def _complete(self, line: Line, glances: Iterable[Glance], jobs: dict[bytes, News]) -> None:
         """Waits for what must be on its way, as jobs are gone, and takes it into account."""
         doubtful = [glance for glance in glances if self._jobs.doubtful(glance, jobs[glance.job_id])]
         if doubtful:

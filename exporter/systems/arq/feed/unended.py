@@ -26,7 +26,7 @@ _CRON_ID: Final = re.compile(r"(cron:.+):\d{13}")
 """Of a cron job that has a name and an id of arq's own: the name, and when it was due (arq/worker.py, `run_cron`)."""
 
 
-class Told(NamedTuple):
+class News(NamedTuple):
     """What is told of a job since it was looked at last; nothing where a search found it."""
 
     definitions: int = 0
@@ -34,12 +34,12 @@ class Told(NamedTuple):
     starts: bool = False
     """Its mark of progress came or went, or it is to come soon."""
 
-    def and_then(self, later: Told) -> Told:
+    def and_then(self, later: News) -> News:
         """What is told in all."""
-        return Told(self.definitions + later.definitions, self.starts or later.starts)
+        return News(self.definitions + later.definitions, self.starts or later.starts)
 
 
-NOTHING: Final = Told()
+NOTHING: Final = News()
 
 
 class Job(msgspec.Struct, gc=False):
@@ -102,12 +102,12 @@ class Unended:
         """The job is gone, and did not end."""
         self._jobs.pop(job_id, None)
 
-    def doubtful(self, glance: Glance, told: Told) -> bool:
+    def doubtful(self, glance: Glance, told: News) -> bool:
         """Whether something must have happened to the job that was not told yet when it was looked at: so what is told
         then belongs to it."""
         return glance.ended and told.definitions % 2 == (glance.job_id not in self._jobs)
 
-    def judge(self, glance: Glance, told: Told) -> Iterable[JobEvent]:
+    def judge(self, glance: Glance, told: News) -> Iterable[JobEvent]:
         """What follows from a glance. An end with a result is counted elsewhere."""
         job = self._jobs.get(glance.job_id)
         if not glance.ended:
@@ -132,7 +132,7 @@ class Unended:
         """The end of a job of which nothing is known but its id."""
         return self._end_of(job_id, Job())
 
-    def _learn(self, glance: Glance, job: Job | None, told: Told) -> Iterable[JobEvent]:
+    def _learn(self, glance: Glance, job: Job | None, told: News) -> Iterable[JobEvent]:
         """Takes in what a job is that has not ended."""
         mark = hash(glance.definition) if glance.definition else 0
         task = task_of(glance.definition, self._serializer) if mark and (job is None or mark != job.mark) else None
