@@ -41,7 +41,9 @@ def _by_key(name: str) -> Callable[[object], Iterable[tuple[tuple[str, ...], flo
 
 
 def _live_workers(seen: Observation) -> Iterable[tuple[tuple[str, ...], float]]:
-    return () if seen.workers is None else (((), float(sum(worker.up for worker in seen.workers))),)
+    if seen.workers is None or not seen.all_workers:
+        return ()
+    return (((), float(sum(worker.up for worker in seen.workers))),)
 
 
 def _version(worker: WorkerState) -> Iterable[tuple[tuple[str, ...], float]]:

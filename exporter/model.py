@@ -82,7 +82,8 @@ class WorkerState:
 class Observation:
     """The answer of one `observe()`.
 
-    `workers` is None unless the system can tell who is alive; an empty collection is a known zero.
+    `workers` is None unless the system can tell who is alive; an empty collection is a known zero. More may live where
+    it has not `all_workers`: their number is not known.
     `unacked_jobs`, `oldest_unacked` and `visibility_timeout` (seconds from delivery on) belong to systems whose queues
     share one set of delivered messages (Celery).
     `abort_requests` is given where such requests stand in one place for all queues (ARQ).
@@ -92,6 +93,7 @@ class Observation:
 
     queues: Collection[QueueState] = ()
     workers: Collection[WorkerState] | None = None
+    all_workers: bool = True
     unacked_jobs: int | None = None
     oldest_unacked: float | None = None
     visibility_timeout: float | None = None

@@ -161,8 +161,99 @@ def test_a_worker_without_heartbeats_lives_by_its_answers(
         assert of_worker(seen, "up", FIRST) == 1
         assert of_worker(seen, "last_heartbeat_timestamp_seconds", FIRST) is None
         kill(process)
-        seen = when(exporter, lambda seen: of_worker(seen, "up", FIRST) == 0, 6 * INTERVAL)
-        assert staff(seen, "mail") == (0, 0, 0)
+        seen = when(exporter, lambda seen: staff(seen, "mail") == (0, 0, 0), 6 * INTERVAL)
+        assert of_worker(seen, "up", FIRST) is None  # nothing tells that it was not stopped
+
+
+def live(metrics: Metrics) -> float | None:
+    """How many workers live; None where that is absent."""
+    return metrics.get(series("taskqueue_workers", system="celery", broker="default"))
+
+
+def watch(exporter: Exporter, seconds: float) -> list[Metrics]:
+    """What it shows meanwhile."""
+    end = time.monotonic() + seconds
+    seen: list[Metrics] = []
+    while time.monotonic() < end:
+        seen.append(exporter.metrics())
+        time.sleep(0.1)
+    return seen
+
+
+def states_of(metrics: Metrics) -> tuple[float | None, float | None]:
+    """How many jobs of the queue `mail` run, and are reserved."""
+    running, reserved = (queue(metrics, "jobs", "celery", "mail", state=state) for state in ("running", "reserved"))
+    return running, reserved
+
+
+@pytest.mark.parametrize("beats", [True, False])
+def test_a_busy_solo_worker_is_not_said_to_be_gone(
+    redis_server: RedisServer, start_exporter: StartExporter, tmp_path: Path, beats: bool
+) -> None:
+    url, gate = redis_server.url(), tmp_path / "gate"
+    more = ("--heartbeat-interval", "1") if beats else ("--without-heartbeat",)
+    with (
+        celery_producer(url) as hold,
+        worker(tmp_path, url, *command(FIRST, "mail", *more, pool="solo", slots=1)) as process,
+    ):
+        # given a worker that was busy before the exporter came: it answers nothing, and sends no heartbeats
+        wait_until(lambda: "ready." in process.log, START_DEADLINE)
+        hold.apply_async((str(gate),), queue="mail")
+        wait_until(lambda: "received" in process.log, START_DEADLINE)
+        exporter = start_exporter(config=configuration(redis_server), env=SHOWN_AT_ONCE)
+        # then nobody says that there is none
+        for seen in watch(exporter, 3 * STALE):
+            assert (live(seen), staff(seen, "mail"), of_worker(seen, "up", FIRST)) == (None, (None, None, None), None)
+        # and once it is idle, it is there
+        gate.touch()
+        when(exporter, lambda seen: (live(seen), staff(seen, "mail")[:2]) == (1, (1, 1)))
+        # when it is busy again for longer than three heartbeats, it is not down, nor is what it has said to rest
+        gate.unlink()
+        hold.apply_async((str(gate),), queue="mail")
+        for seen in watch(exporter, 4 * STALE):
+            assert live(seen) in (None, 1)
+            assert staff(seen, "mail")[0] in (None, 1)
+            assert of_worker(seen, "up", FIRST) in (None, 1)
+        assert (live(seen), states_of(seen)[0]) == (None, None)
+        # when it is killed, that is known
+        kill(process)
+        when(exporter, lambda seen: (live(seen), staff(seen, "mail")) == (0, (0, 0, 0)), STALE + 6 * INTERVAL)
+
+
+def test_what_runs_in_a_worker_that_shuts_down_is_not_said_to_rest(
+    redis_server: RedisServer, start_exporter: StartExporter, tmp_path: Path
+) -> None:
+    url, gate = redis_server.url(), tmp_path / "gate"
+    exporter = start_exporter(config=configuration(redis_server), env=SHOWN_AT_ONCE)
+    with celery_producer(url) as hold, worker(tmp_path, url, *command(FIRST, "mail")) as process:
+        hold.apply_async((str(gate),), queue="mail")
+        when(exporter, lambda seen: states_of(seen) == (1, 0) and staff(seen, "mail")[0] == 1)
+        # when it is told to stop, it is gone at once; what runs there is not
+        process.signal(signal.SIGTERM)
+        when(exporter, lambda seen: of_worker(seen, "up", FIRST) is None and staff(seen, "mail")[0] == 0)
+        assert {states_of(seen)[0] for seen in watch(exporter, STALE)} == {None}
+        gate.touch()
+        when(exporter, lambda seen: states_of(seen)[0] == 0 and jobs_seen(seen) == (1, 1))
+
+
+def test_a_queue_that_a_worker_has_just_begun_to_consume_is_not_said_to_have_none(
+    redis_server: RedisServer, start_exporter: StartExporter, tmp_path: Path
+) -> None:
+    url = redis_server.url()
+    exporter = start_exporter(config=configuration(redis_server, inspect_interval=3))
+    with worker(tmp_path, url, *command(FIRST, "mail")):
+        when(exporter, lambda seen: staff(seen, "mail")[:2] == (1, 2))
+        app = make_celery(url)
+        app.control.add_consumer("late")
+        app.close()
+        counts: list[float | None] = []
+
+        def consumed(seen: Metrics) -> bool:
+            counts.append(staff(seen, "late")[0])
+            return counts[-1] == 1
+
+        when(exporter, consumed, 10)
+        assert set(counts) == {None, 1}
 
 
 def test_all_pools_tell_their_slots(redis_server: RedisServer, start_exporter: StartExporter, tmp_path: Path) -> None:

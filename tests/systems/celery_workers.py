@@ -11,7 +11,7 @@ from typing import Any
 import kombu
 from kombu.pidbox import Mailbox, Node
 
-from tests.servers import RedisServer
+from tests.servers import RedisServer, wait_until
 
 Answers = dict[str, Any]
 """By method."""
@@ -48,6 +48,7 @@ def answering(
     """Workers by name, with what they answer; a method that one has no answer to is not answered. Gives what each was
     asked."""
     asked: dict[str, list[str]] = {name: [] for name in answers}
+    before = _listening(server)
     with kombu.Connection(server.url(db), transport_options=transport_options) as connection:
         channels = []
         for name, own in answers.items():
@@ -58,7 +59,14 @@ def answering(
             consumer = node.listen(callback=_guarded(node))
             channels.append((node.channel, consumer))
         with _draining(connection):
+            wait_until(lambda: _listening(server) >= before + len(answers))
             yield asked
+
+
+def _listening(server: RedisServer) -> int:
+    """How many listen to channels, whichever."""
+    with server.client() as client:
+        return sum(int(one["sub"]) + int(one["psub"]) for one in client.client_list())
 
 
 def _handler(answer: object) -> Callable[..., object]:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
+import msgspec
 import pytest
 import redis
 
@@ -16,7 +17,7 @@ from exporter.model import Observation, QueueState
 from exporter.systems.base import Discovery
 from exporter.systems.celery import Celery
 from exporter.systems.celery.control.answers import Method
-from exporter.systems.celery.control.inspector import TURNS, Inspector
+from exporter.systems.celery.control.inspector import MOST_PREFIXES, TURNS, Inspector
 from exporter.systems.celery.control.mailbox import Round
 from exporter.systems.celery.control.messages import Reply
 from exporter.systems.celery.options import CeleryOptions
@@ -37,13 +38,18 @@ class Asking:
         self.answer: dict[str, Any] = QUIET | {}
         self.fails: Exception | None = None
         self.unreadable = 0
+        self.listening = 1
+        self.takes: Callable[[], None] = lambda: None
 
     async def ask(self, prefix: str, method: Method, take: Callable[[Reply], None]) -> Round:
         self.asked.append((prefix, method))
+        self.takes()
         if self.fails is not None:
             raise self.fails
         take(Reply("celery@one", as_json(self.answer[method])))
-        return Round(listening=1, answers=1, unreadable=self.unreadable, reason="why" if self.unreadable else "")
+        return Round(
+            listening=self.listening, answers=1, unreadable=self.unreadable, reason="why" if self.unreadable else ""
+        )
 
     @property
     def methods(self) -> list[Method]:
@@ -56,7 +62,7 @@ class Stage:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
         self.tick = 0.0
         self.mailbox = Asking()
-        self.workers = Workers(1000.0)
+        self.workers = Workers(1000.0, asks=True)
         chosen = CeleryOptions(inspect_interval=INTERVAL, **options)
         self.inspector = Inspector(self.mailbox, self.workers, chosen, lambda: self.tick)  # type: ignore[arg-type]
         self._wakes = asyncio.Event()
@@ -102,7 +108,6 @@ async def asking(monkeypatch: pytest.MonkeyPatch, *prefixes: str, **options: Any
 
 async def test_methods_take_turns_one_in_an_interval(monkeypatch: pytest.MonkeyPatch) -> None:
     async with asking(monkeypatch) as stage:
-        stage.workers.take_new()
         assert stage.mailbox.methods == [Method.QUEUES]
         await stage.rounds(5)
     assert stage.mailbox.methods == [
@@ -135,6 +140,68 @@ async def test_who_came_since_is_asked_for_queues_first_but_not_twice_in_a_row(m
             await stage.rounds(1)
     assert stage.mailbox.methods[1::2] == [Method.STATS, Method.RESERVED, Method.ACTIVE]
     assert stage.mailbox.methods[0::2] == [Method.QUEUES] * 4
+
+
+async def test_who_came_while_queues_were_asked_for_is_asked_at_the_next_turn_but_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with asking(monkeypatch) as stage:
+        await stage.rounds(len(TURNS) - 2)
+
+        def comes() -> None:
+            stage.mailbox.takes = lambda: None
+            stage.workers.take(event("worker-online", worker="celery@new", active=0), START, stage.tick)
+
+        stage.mailbox.takes = comes
+        await stage.rounds(4)
+    assert stage.mailbox.methods[-4:] == [Method.QUEUES, Method.STATS, Method.QUEUES, Method.RESERVED]
+
+
+async def test_queues_are_not_asked_for_twice_in_a_row_where_workers_were_heard_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stage = Stage(monkeypatch)
+    stage.workers.take(event("worker-online", worker="celery@one", active=0), START, stage.tick)
+    stage.inspector.start({""})
+    await _turns()
+    await stage.rounds(1)
+    await stage.inspector.close()
+    assert stage.mailbox.methods == [Method.QUEUES, Method.STATS]
+
+
+async def test_who_came_is_asked_for_again_where_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with asking(monkeypatch) as stage:
+        await stage.rounds(1)
+        stage.workers.take(event("worker-online", worker="celery@new", active=0), START, stage.tick)
+        stage.mailbox.fails = BrokerError("gone")
+        await stage.rounds(2)
+        stage.mailbox.fails = None
+        await stage.rounds(2)
+    assert stage.mailbox.methods[2:] == [Method.QUEUES, Method.RESERVED, Method.QUEUES, Method.ACTIVE]
+
+
+async def test_a_new_queue_is_asked_for_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with asking(monkeypatch) as stage:
+        stage.workers.note_queues(["celery"], stage.tick)
+        await stage.rounds(1)
+        stage.workers.note_queues(["celery", "late"], stage.tick)
+        assert stage.workers.staff("late", stage.tick) is None
+        await stage.rounds(1)
+        staff = stage.workers.staff("late", stage.tick)
+        assert staff is not None
+        assert staff.workers == 0
+    assert stage.mailbox.methods == [Method.QUEUES, Method.STATS, Method.QUEUES]
+
+
+async def test_an_interval_is_from_question_to_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with asking(monkeypatch) as stage:
+
+        def takes() -> None:
+            stage.tick += 1
+
+        stage.mailbox.takes = takes
+        await stage.rounds(2)
+    assert stage.slept == [INTERVAL, INTERVAL - 1, INTERVAL - 1]
 
 
 async def test_one_question_under_each_key_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,6 +273,38 @@ async def test_rounds_that_fail_are_no_silence_of_workers(monkeypatch: pytest.Mo
         assert stage.workers.states(stage.tick + INTERVAL) is None
 
 
+async def test_an_answer_is_believed_until_it_would_have_been_asked_for_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with asking(monkeypatch) as stage:
+        believed = 2 * (len(TURNS) - 1) * INTERVAL
+        for stage.tick in (believed, believed + INTERVAL):
+            stage.workers.take(event("worker-heartbeat", worker="celery@one", active=0), START, stage.tick)
+            assert stage.workers.consumed(stage.tick) == ({"celery"} if stage.tick == believed else set())
+
+
+async def test_a_listener_that_does_not_answer_leaves_the_workers_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with asking(monkeypatch) as stage:
+        assert stage.workers.known(stage.tick)
+        stage.mailbox.listening = 2
+        await stage.rounds(1)
+        assert not stage.workers.known(stage.tick)
+
+
+async def test_more_key_prefixes_than_are_asked_leave_the_workers_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    prefixes = [f"{number:03}:" for number in range(MOST_PREFIXES + 1)]
+    async with asking(monkeypatch, *prefixes) as stage:
+        assert len(stage.mailbox.asked) == MOST_PREFIXES
+        assert not stage.workers.known(stage.tick)
+        stage.inspector.start(prefixes[:-1])
+        assert stage.workers.known(stage.tick)
+
+
+@pytest.mark.parametrize("off", ["inspect", "events"])
+def test_workers_cannot_be_told_to_send_events_where_nobody_tells_or_listens(off: str) -> None:
+    wanted = f"enable_events: found true with {off}: false, wanted {off}: true"
+    with pytest.raises(msgspec.ValidationError, match=wanted):
+        msgspec.convert({"enable_events": True, off: False}, CeleryOptions)
+
+
 async def test_answers_that_cannot_be_read_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     async with asking(monkeypatch) as stage:
         stage.mailbox.unreadable = 2
@@ -234,12 +333,14 @@ async def test_an_observation_has_the_workers_of_each_queue(redis_server: RedisS
     with answering(redis_server, answers):
         async with watching(Celery, redis_server, clock, "celery", "b", "idle", **options) as celery:
             first = await celery.observe()
-            assert (first.workers, staff_of(state(first, "idle"))) == (None, (None, None, None))
+            assert (first.workers, first.all_workers) == (None, False)
+            assert staff_of(state(first, "idle")) == (None, None, None)
             seen = await seen_when(celery, lambda seen: state(seen, "celery").slots is not None)
     assert staff_of(state(seen, "celery"))[:2] == (2, 8)
     assert staff_of(state(seen, "b"))[:2] == (1, 4)
     assert staff_of(state(seen, "idle")) == (0, 0, 0)
     assert {worker.worker: worker.up for worker in seen.workers or ()} == {"a@h": True, "b@h": True}
+    assert seen.all_workers
     assert not seen.problems
 
 

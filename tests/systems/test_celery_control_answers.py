@@ -66,14 +66,16 @@ def test_an_answer_is_read(method: Method, answer: object, wanted: Answer) -> No
         ({"pool": GREEN}, 500),
         ({"pool": PREFORK, "autoscaler": {"max": 5, "min": 2, "current": 2, "qty": 0}}, 5),
         ({"pool": PREFORK | {"processes": [11, 12, 13]}}, 3),  # after `pool_grow`
-        ({"pool": PREFORK | {"processes": [11]}}, 2),  # one has just ended, and is replaced
+        ({"pool": PREFORK | {"processes": [11]}}, 1),  # after `pool_shrink`
+        ({"pool": PREFORK | {"processes": []}}, 2),
         ({"pool": {"implementation": "mine:Pool"}}, None),
         ({"pool": None}, None),
         ({}, None),
     ],
 )
 def test_slots_are_what_the_pool_runs_at_once_at_most(stats: dict[str, Any], slots: int | None) -> None:
-    assert read(Method.STATS, {"pid": 7, "total": {"mail": 3}, **stats}) == Stats(slots, 7)
+    pool = (stats.get("pool") or {}).get("implementation")
+    assert read(Method.STATS, {"pid": 7, "total": {"mail": 3}, **stats}) == Stats(slots, 7, pool)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from exporter.brokers.pulls import BrokerError, Pulls
 from exporter.systems.celery.control import mailbox as control
 from exporter.systems.celery.control.answers import Method
 from exporter.systems.celery.control.mailbox import Mailbox, Round
-from exporter.systems.celery.control.messages import Reply, read_reply
+from exporter.systems.celery.control.messages import Reply, question, read_reply
 from exporter.systems.celery.layout import PRIORITY_STEPS, SEPARATOR
 from tests.servers import RedisServer
 from tests.systems.celery_workers import QUIET, answering, as_json
@@ -68,7 +68,7 @@ async def test_all_workers_answer_and_nobody_is_waited_for(redis_server: RedisSe
             began = time.monotonic()
             done, answers = await ask(mailbox)
     assert time.monotonic() - began < control.PATIENCE
-    assert (done.listening, done.answers, done.complete) == (2, 2, True)
+    assert (done.listening, done.answers, done.unanswered == 0) == (2, 2, True)
     assert answers == dict.fromkeys(("a@h", "b@h"), as_json([{"name": "celery"}]))
     assert asked == {"a@h": ["active_queues"], "b@h": ["active_queues"]}
 
@@ -88,7 +88,7 @@ async def test_transport_options_of_the_application(redis_server: RedisServer, o
     with answering(redis_server, {"a@h": QUIET}, **options):
         async with opened(redis_server, options.get("sep", SEPARATOR), steps) as mailbox:
             done, answers = await ask(mailbox, prefix=options.get("global_keyprefix", ""))
-    assert (done.complete, list(answers)) == (True, ["a@h"])
+    assert (done.unanswered == 0, list(answers)) == (True, ["a@h"])
 
 
 async def test_nobody_there_is_an_answer_at_once(redis_server: RedisServer) -> None:
@@ -96,7 +96,7 @@ async def test_nobody_there_is_an_answer_at_once(redis_server: RedisServer) -> N
         began = time.monotonic()
         done, answers = await ask(mailbox)
     assert time.monotonic() - began < control.PATIENCE
-    assert (done.listening, done.complete, answers) == (0, True, {})
+    assert (done.listening, done.unanswered == 0, answers) == (0, True, {})
 
 
 @pytest.mark.usefixtures("impatient")
@@ -106,10 +106,13 @@ async def test_one_that_does_not_answer_is_waited_for_no_longer_than_that(redis_
             began = time.monotonic()
             done, answers = await ask(mailbox)
     assert 0.3 <= time.monotonic() - began < 5
-    assert (done.listening, done.answers, done.complete, list(answers)) == (2, 1, False, ["a@h"])
+    assert (done.listening, done.answers, done.unanswered == 0, list(answers)) == (2, 1, False, ["a@h"])
 
 
-async def test_two_that_ask_at_once_get_their_own_answers(redis_server: RedisServer) -> None:
+async def test_two_that_ask_at_once_get_their_own_answers(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "PATIENCE", 10.0)
     with answering(redis_server, {"a@h": QUIET}):
         async with opened(redis_server) as one, opened(redis_server) as other:
             seen = await asyncio.gather(ask(one), ask(other, Method.STATS))
@@ -127,7 +130,7 @@ async def test_msgpack_is_read_where_it_is_accepted(redis_server: RedisServer) -
         async with opened(redis_server) as mailbox:
             refused, none = await ask(mailbox)
     assert json.loads(answers["a@h"]) == [{"name": "celery"}]
-    assert (refused.unreadable, refused.complete, none) == (1, False, {})
+    assert (refused.unreadable, refused.unanswered == 0, none) == (1, False, {})
     assert "application/x-msgpack" in refused.reason
 
 
@@ -135,7 +138,7 @@ async def test_an_application_that_accepts_no_json_is_asked_in_msgpack(redis_ser
     with answering(redis_server, {"a@h": QUIET}, serializer="msgpack", accept=("msgpack",)):
         async with opened(redis_server, accepted=("msgpack",)) as mailbox:
             done, _ = await ask(mailbox)
-    assert (done.complete, done.answers) == (True, 1)
+    assert (done.unanswered == 0, done.answers) == (True, 1)
 
 
 async def test_a_pickle_is_never_opened(redis_server: RedisServer) -> None:
@@ -209,22 +212,62 @@ async def test_nothing_is_left_when_who_asks_is_stopped(redis_server: RedisServe
     assert all(0 <= seconds <= control.LATE for seconds in left(client).values())
 
 
-async def test_nothing_lasts_for_ever_if_it_is_killed(redis_server: RedisServer, client: redis.Redis) -> None:
+async def test_nothing_lasts_for_ever_if_it_is_killed(
+    redis_server: RedisServer, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "PATIENCE", 10.0)
     lasting: list[int] = []
+    may_answer = threading.Event()
 
     def noting() -> list[object]:
         lasting.extend(left(client).values())
+        may_answer.wait(10)
         return []
 
     slow = QUIET | {"active_queues": noting}
-    with answering(redis_server, {"a@h": slow, "mute@h": {}}):
+    with answering(redis_server, {"a@h": slow}):
         async with opened(redis_server) as mailbox:
             asking = asyncio.create_task(ask(mailbox))
             await until(lambda: lasting)
             # while answers are awaited, the list expires by itself; the set that names it is celery's own
             assert sorted(lasting)[0] == -1
             assert {seconds > 0 for key, seconds in left(client).items() if key != BINDINGS} == {True}
+            may_answer.set()
             await asking
+
+
+async def test_what_a_killed_one_left_goes_with_the_next(
+    redis_server: RedisServer, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given three that were killed amid a question, one of them just now
+    dead = []
+    for _ in range(3):
+        async with opened(redis_server) as mailbox:
+            dead.append(mailbox)
+            await mailbox._open("")
+    client.delete(*dead[0]._keys(""))  # expired
+    client.delete(*dead[1]._keys(""))
+    client.lpush(dead[1]._keys("")[0].decode(), "the answer of a worker that was busy for longer than the list lasted")
+    other = b"of another\x06\x16\x06\x16of another.reply.celery.pidbox"
+    client.sadd(BINDINGS, other)
+    # when another asks
+    async with opened(redis_server) as mailbox:
+        await ask(mailbox)
+        # then nothing is left but of the one that may live, and of others
+        assert client.smembers(BINDINGS) == {dead[2]._binding("")[1], other}
+        assert all(seconds > 0 for key, seconds in left(client).items() if key != BINDINGS)
+        # and that goes once its list is gone
+        client.delete(*dead[2]._keys(""))
+        await ask(mailbox)
+        assert client.scard(BINDINGS) == 2
+        monkeypatch.setattr(control, "EVERY", 0.0)
+        await ask(mailbox)
+        assert client.scard(BINDINGS) == 1
+
+
+def test_a_question_says_when_nobody_waits_for_answers_any_more() -> None:
+    asked = json.loads(question(Method.QUEUES, "t", "us", 17.5, ("json",)))
+    assert asked["headers"]["expires"] == 17.5
 
 
 @pytest.mark.usefixtures("impatient")
@@ -240,7 +283,7 @@ async def test_a_late_answer_goes_too_and_is_none_to_the_next_question(
     with answering(redis_server, {"slow@h": QUIET | {"active_queues": slowly}}) as asked:
         async with opened(redis_server) as mailbox:
             done, _ = await ask(mailbox)
-            assert (done.answers, done.complete) == (0, False)
+            assert (done.answers, done.unanswered == 0) == (0, False)
             # when its answer comes while the next one is awaited
             asking = asyncio.create_task(ask(mailbox, Method.STATS))
             await asyncio.sleep(0)
@@ -278,7 +321,7 @@ async def until(condition: Callable[[], object]) -> None:
 # -- what may go wrong ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("right", ["sadd", "srem", "del", "lpush", "pexpire", "llen", "lpop", "publish"])
+@pytest.mark.parametrize("right", ["sscan", "sadd", "srem", "del", "lpush", "pexpire", "llen", "lpop", "publish"])
 async def test_each_right_that_is_missing_is_named(redis_server: RedisServer, client: redis.Redis, right: str) -> None:
     client.acl_setuser("me", enabled=True, nopass=True, keys="*", channels="*", commands=["+@all", f"-{right}"])
     pulls = Pulls(parse_address(redis_server.url().replace("redis://", "redis://me:x@")))
@@ -299,19 +342,20 @@ async def test_an_answer_too_large_to_read_spoils_no_other(
     with answering(redis_server, {"a@h": QUIET, "large@h": large, "b@h": QUIET}):
         async with opened(redis_server) as mailbox:
             done, answers = await ask(mailbox)
-    assert (sorted(answers), done.unreadable, done.complete) == (["a@h", "b@h"], 1, False)
+    assert (sorted(answers), done.unreadable, done.unanswered == 0) == (["a@h", "b@h"], 1, False)
     assert "larger than" in done.reason
 
 
-@pytest.mark.usefixtures("impatient")
 async def test_answers_beyond_reason_are_not_read(
     redis_server: RedisServer, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(control, "MOST_ANSWERS", 2)
+    monkeypatch.setattr(control, "PATIENCE", 10.0)
+    monkeypatch.setattr(control, "LATE", 0.2)
     with answering(redis_server, {f"{number}@h": QUIET for number in range(4)}):
         async with opened(redis_server) as mailbox:
             done, answers = await ask(mailbox)
-    assert (len(answers), done.complete) == (2, False)
+    assert (len(answers), done.unanswered == 0) == (2, False)
     await gone(client)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -11,65 +12,20 @@ from exporter.safe.text import UNKNOWN
 from exporter.systems.celery.control.answers import (
     Active,
     ActiveJob,
-    Alive,
-    Answer,
-    Consumes,
     Registered,
     Reserved,
     Stats,
 )
 from exporter.systems.celery.jobs.job import Attempt, Job
-from exporter.systems.celery.workers.asked import SILENT_ROUNDS
 from exporter.systems.celery.workers.staff import Staff
-from exporter.systems.celery.workers.worker import FREQ, STALE_BEATS
-from exporter.systems.celery.workers.workers import LAST_WORDS, Workers
-from tests.systems.celery_frames import event
+from exporter.systems.celery.workers.workers import LAST_WORDS
+from tests.systems.celery_told import BELIEVED, ONE, PREFORK, STALE, TWO, Told, consumes
 from tests.systems.observing import START
-
-ONE, TWO = "celery@one", "celery@two"
-STALE = FREQ * STALE_BEATS
-FORGET = 1000.0
-ROUND = 15.0
-BELIEVED = 100.0
-
-
-class Told(Workers):
-    """Workers that are heard and asked, with a clock."""
-
-    def __init__(self, *, connected: bool) -> None:
-        super().__init__(FORGET)
-        self.tick = 0.0
-        if connected:
-            self.connected(-STALE)
-
-    def beat(self, name: str = ONE, kind: str = "heartbeat", **more: Any) -> None:
-        given: dict[str, Any] = {"freq": FREQ, "active": 0, "sw_ver": "5.6.3", "pid": 7} | more
-        self.take(event(f"worker-{kind}", worker=name, **given), START + self.tick, self.tick)
-
-    def answer(self, *answers: Answer, name: str = ONE, prefix: str = "", asked_at: float | None = None) -> None:
-        for answer in answers:
-            at = self.tick if asked_at is None else asked_at
-            self.answered(name, answer, prefix, at, self.tick, self.tick + BELIEVED)
-
-    def ask_all(self, *answering: str, complete: bool = True) -> None:
-        """A round in which some answer, as they do each interval."""
-        began = self.tick
-        for name in answering:
-            self.answer(Alive(), name=name)
-        self.asked(began, began + SILENT_ROUNDS * ROUND, complete=complete)
-
-    def up_by_name(self) -> dict[str, bool] | None:
-        states = self.states(self.tick)
-        return None if states is None else {state.worker: state.up for state in states}
-
-    def state_of(self, name: str = ONE) -> WorkerState:
-        (found,) = [state for state in self.states(self.tick) or () if state.worker == name]
-        return found
 
 
 @pytest.fixture
 def heard() -> Told:
-    """Of a feed that has been connected for long enough."""
+    """Of a feed that has been connected for long enough, where nobody is there of whom nobody knows."""
     return Told(connected=True)
 
 
@@ -79,16 +35,12 @@ def unheard() -> Told:
     return Told(connected=False)
 
 
-def consumes(*queues: str) -> Consumes:
-    return Consumes(frozenset(queues))
-
-
 # -- what a worker answered -------------------------------------------------------------------------------------
 
 
 def test_a_worker_is_what_its_heartbeats_and_answers_say(heard: Told) -> None:
     heard.beat(active=2)
-    heard.answer(consumes("a", "b"), Stats(4, 7), Registered(9), Reserved(frozenset("xyz")))
+    heard.answer(consumes("a", "b"), Stats(4, 7, PREFORK), Registered(9), Reserved(frozenset("xyz")))
     assert heard.state_of() == WorkerState(
         worker=ONE,
         up=True,
@@ -109,18 +61,19 @@ def test_what_was_not_answered_is_absent(heard: Told) -> None:
 
 
 def test_an_answer_is_believed_for_a_while(heard: Told) -> None:
-    heard.answer(Stats(4, 7), consumes("a"))
+    heard.answer(Stats(4, 7, PREFORK), consumes("a"))
     heard.tick = BELIEVED
     heard.beat()
     assert (heard.state_of().slots, heard.only_queue(ONE)) == (4, "a")
     heard.tick += 0.1
     heard.beat()
-    assert (heard.state_of().slots, heard.only_queue(ONE), heard.staff("a", heard.tick)) == (None, None, None)
+    assert (heard.state_of().slots, heard.staff("a", heard.tick)) == (None, None)
+    assert heard.only_queue(ONE) == "a", "its jobs go by the name that they had"
 
 
 def test_a_lost_worker_has_nothing_of_what_it_answered(heard: Told) -> None:
     heard.beat()
-    heard.answer(Stats(4, 7), consumes("a"), Registered(9), Reserved(frozenset()))
+    heard.answer(Stats(4, 7, PREFORK), consumes("a"), Registered(9), Reserved(frozenset()))
     heard.tick = STALE + 0.1
     assert heard.state_of() == WorkerState(ONE, up=False, last_heartbeat=START, version="5.6.3")
 
@@ -135,7 +88,7 @@ def test_a_lost_worker_has_nothing_of_what_it_answered(heard: Told) -> None:
 )
 def test_a_restarted_worker_loses_its_answers_until_it_answers_anew(heard: Told, anew: dict[str, Any]) -> None:
     heard.beat()
-    heard.answer(Stats(4, 7), consumes("a"))
+    heard.answer(Stats(4, 7, PREFORK), consumes("a"))
     heard.beat(**anew)
     assert (heard.state_of().slots, heard.only_queue(ONE), heard.staff("a", 0)) == (None, None, None)
     heard.answer(Stats(8, 8), consumes("b"))
@@ -143,7 +96,7 @@ def test_a_restarted_worker_loses_its_answers_until_it_answers_anew(heard: Told,
 
 
 def test_another_process_that_answers_takes_nothing_over(unheard: Told) -> None:
-    unheard.answer(Stats(4, 7), consumes("a"))
+    unheard.answer(Stats(4, 7, PREFORK), consumes("a"))
     unheard.answer(Stats(2, 8))
     unheard.ask_all(ONE)
     assert (unheard.state_of().slots, unheard.only_queue(ONE)) == (2, None)
@@ -151,7 +104,7 @@ def test_another_process_that_answers_takes_nothing_over(unheard: Told) -> None:
 
 def test_a_process_that_connects_anew_keeps_its_answers(heard: Told) -> None:
     heard.beat()
-    heard.answer(Stats(4, 7))
+    heard.answer(Stats(4, 7, PREFORK))
     heard.beat(kind="online", active=1)
     assert heard.state_of().slots == 4
 
@@ -168,83 +121,13 @@ def test_a_worker_that_said_goodbye_is_not_brought_back_by_its_last_answer(heard
     assert heard.up_by_name() == {ONE: True}
 
 
-# -- alive ------------------------------------------------------------------------------------------------------
-
-
-def test_heartbeats_that_stop_outweigh_answers(heard: Told) -> None:
-    heard.beat()
-    heard.tick = STALE
-    heard.ask_all(ONE)
-    assert heard.up_by_name() == {ONE: True}
-    heard.tick += 0.1
-    assert heard.up_by_name() == {ONE: False}
-
-
-@pytest.mark.parametrize("connected", [True, False])
-def test_a_worker_without_heartbeats_lives_while_it_answers(connected: bool) -> None:
-    workers = Told(connected=connected)
-    workers.ask_all(ONE)
-    for silent in range(1, SILENT_ROUNDS + 2):
-        workers.tick += ROUND
-        workers.ask_all()
-        workers.forget(workers.tick)
-        assert workers.up_by_name() == {ONE: silent < SILENT_ROUNDS}
-    assert workers.state_of().last_heartbeat is None
-    workers.ask_all(ONE)
-    assert workers.up_by_name() == {ONE: True}
-
-
-def test_a_worker_without_heartbeats_is_unknown_once_nobody_is_asked(heard: Told) -> None:
-    heard.ask_all(ONE)
-    heard.tick = BELIEVED
-    assert heard.up_by_name() == {ONE: True}
-    heard.tick += 0.1
-    heard.forget(heard.tick)
-    assert heard.up_by_name() is None
-
-
-def test_workers_are_known_by_a_complete_round_where_none_is_heard(unheard: Told) -> None:
-    assert unheard.up_by_name() is None
-    unheard.ask_all(ONE, complete=False)
-    assert unheard.up_by_name() is None
-    unheard.ask_all(ONE)
-    assert unheard.up_by_name() == {ONE: True}
-    unheard.tick = SILENT_ROUNDS * ROUND + 0.1
-    assert unheard.up_by_name() is None
-
-
-def test_no_workers_is_known_where_nobody_listened(unheard: Told) -> None:
-    unheard.ask_all()
-    assert (unheard.up_by_name(), unheard.staff("a", 0)) == ({}, Staff(0, 0, 0))
-
-
-def test_a_round_makes_nobody_known_before_heartbeats_must_have_come() -> None:
-    workers = Told(connected=False)
-    workers.connected(0)
-    workers.ask_all(ONE)  # one without remote control may be there
-    assert workers.up_by_name() is None
-    workers.tick = STALE
-    assert workers.up_by_name() == {ONE: True}
-
-
-def test_a_worker_that_never_answers_is_unknown_once_it_cannot_be_heard(heard: Told) -> None:
-    heard.beat()
-    heard.ask_all()
-    assert heard.up_by_name() == {ONE: True}
-    heard.disconnected()
-    assert heard.up_by_name() is None
-    heard.ask_all(ONE)
-    heard.tick = STALE + 1
-    assert heard.up_by_name() == {ONE: True}
-
-
 # -- who consumes a queue ---------------------------------------------------------------------------------------
 
 
 def test_a_queue_has_the_live_workers_that_consume_it(heard: Told) -> None:
     heard.beat(active=1)
     heard.beat(TWO, active=2)
-    heard.answer(consumes("a"), Stats(4, 7))
+    heard.answer(consumes("a"), Stats(4, 7, PREFORK))
     heard.answer(consumes("a", "b"), Stats(8, 7), name=TWO)
     assert heard.staff("a", 0) == Staff(2, 12, 3)
     assert heard.staff("b", 0) == Staff(1, 8, 2)
@@ -263,9 +146,26 @@ def test_nobody_is_known_to_consume_nothing_until_all_have_answered(heard: Told)
     assert heard.staff("b", 0) == Staff(0, 0, 0)
 
 
+def test_nobody_is_known_to_consume_a_queue_that_came_after_they_were_asked(heard: Told) -> None:
+    heard.note_queues(["a", "idle"], 0)
+    heard.tick = 1
+    heard.beat()
+    heard.answer(consumes("a"))
+    heard.tick = 2
+    news = heard.news
+    heard.note_queues(["a", "idle", "b"], heard.tick)
+    assert heard.news > news
+    assert heard.staff("idle", heard.tick) == Staff(0, 0, 0)
+    assert heard.staff("b", heard.tick) is None
+    heard.tick = 3
+    heard.answer(consumes("a", "b", "told"))
+    heard.note_queues(["a", "idle", "b", "told"], 4)
+    assert [heard.staff(name, heard.tick) for name in ("b", "told")] == [Staff(1, None, 0)] * 2
+
+
 def test_a_lost_worker_consumes_nothing(heard: Told) -> None:
     heard.beat()
-    heard.answer(consumes("a"), Stats(4, 7))
+    heard.answer(consumes("a"), Stats(4, 7, PREFORK))
     heard.tick = STALE + 0.1
     assert heard.staff("a", heard.tick) == Staff(0, 0, 0)
     assert heard.consumed(heard.tick) == frozenset()
@@ -273,8 +173,9 @@ def test_a_lost_worker_consumes_nothing(heard: Told) -> None:
 
 def test_queues_go_by_the_key_prefix_under_which_it_was_asked(heard: Told) -> None:
     heard.answer(consumes("a"), prefix="shop:")
-    assert heard.only_queue(ONE) == "shop:a"
-    assert heard.consumed(0) == {"shop:a"}
+    heard.ask_all(ONE, prefix="shop:")
+    assert heard.only_queue("shop:" + ONE) == "shop:a"
+    assert heard.consumed(heard.tick) == {"shop:a"}
 
 
 # -- what runs --------------------------------------------------------------------------------------------------
@@ -287,7 +188,7 @@ def active(*jobs: ActiveJob) -> Active:
 def test_what_runs_is_what_events_tell(heard: Told) -> None:
     heard.beat(active=2)
     for job, started in ((Job("x", "mail", "a"), 5.0), (Job("y", "mail"), 3.0)):
-        heard.started(Attempt(ONE, START + started, 1, 0.0), job)
+        heard.started(Attempt(ONE, START + started, 1, 0.0, START + started), job)
     heard.beat(active=2)
     heard.answer(active())  # older
     running = heard.running_jobs(0)
@@ -322,12 +223,24 @@ def test_what_runs_is_what_workers_answer_where_events_do_not_tell(heard: Told) 
 
 
 def test_a_route_that_nobody_knows_leads_to_the_only_queue_there_is(heard: Told) -> None:
-    heard.beat(active=1)
     heard.answer(consumes("a"), active(ActiveJob("x", "mail", "topics", "mail.urgent", 5.0)), prefix="p:")
     heard.answer(active(ActiveJob("y", "mail", "", "a", 5.0)), name=TWO, prefix="p:")
+    heard.asked("p:", 0, 0, math.inf, 0)
     running = heard.running_jobs(0)
     assert running is not None
     assert running.jobs == {"p:a": 2}
+
+
+def test_what_runs_in_a_worker_that_shuts_down_leaves_answers_wanting(heard: Told) -> None:
+    heard.beat()
+    heard.answer(active())
+    heard.beat(TWO, active=1)
+    heard.answer(active(ActiveJob("x", "mail", "", "a", 5.0)), name=TWO)
+    assert heard.running(0) == {"mail": 1}
+    heard.beat(TWO, kind="offline", active=1)
+    heard.connected(0)
+    heard.disconnected()
+    assert heard.running(0) is None
 
 
 def test_without_heartbeats_what_runs_is_how_busy_a_worker_is(unheard: Told) -> None:
@@ -339,16 +252,22 @@ def test_without_heartbeats_what_runs_is_how_busy_a_worker_is(unheard: Told) -> 
 # -- who is new -------------------------------------------------------------------------------------------------
 
 
-def test_those_who_came_since_are_new(heard: Told) -> None:
-    assert not heard.take_new()
+def test_those_who_came_since_are_news(heard: Told) -> None:
+    def news() -> bool:
+        before = heard.news_seen
+        heard.news_seen = heard.news
+        return heard.news > before
+
+    assert not news()
     heard.beat()
-    assert (heard.take_new(), heard.take_new()) == (True, False)
+    assert (news(), news()) == (True, False)
     heard.beat()
     heard.answer(consumes("a"))
-    assert not heard.take_new()
+    heard.answer(consumes("a"), name=TWO)  # whose queues are known with that
+    assert not news()
     heard.beat(kind="online", pid=8)
-    assert heard.take_new()
+    assert news()
     heard.beat(kind="offline")
-    heard.take_new()
+    news()
     heard.beat(kind="online")
-    assert heard.take_new()
+    assert news()

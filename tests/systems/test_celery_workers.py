@@ -25,6 +25,7 @@ class Heard(Workers):
     def __init__(self, **limits: Any) -> None:
         super().__init__(FORGET, **limits)
         self.tick = 0.0
+        self.heard_any = True
         self.connected(-STALE)
 
     def beat(self, name: str = ONE, kind: str = "heartbeat", **more: Any) -> None:
@@ -32,15 +33,17 @@ class Heard(Workers):
         self.take(event(f"worker-{kind}", worker=name, **given), START + self.tick, self.tick)
 
     def start(self, task: str | None = "charge", worker: str = ONE, job: Job | None = None) -> Attempt:
-        attempt = Attempt(worker, START + self.tick, 1, self.tick)
+        attempt = Attempt(worker, START + self.tick, 1, self.tick, START + self.tick)
         job = job or Job("a", task)
         job.attempts += (attempt,)
         self.started(attempt, job)
         return attempt
 
     def up_by_name(self) -> dict[str, bool] | None:
-        states = self.states(self.tick)
-        return None if states is None else {state.worker: state.up for state in states}
+        """None while some may live that are not named."""
+        if not self.known(self.tick):
+            return None
+        return {state.worker: state.up for state in self.states(self.tick) or ()}
 
     def running_now(self) -> dict[str, int] | None:
         running = self.running(self.tick)
@@ -118,8 +121,12 @@ def test_workers_are_unknown_until_all_must_have_been_heard(workers: Heard) -> N
     assert workers.up_by_name() == {ONE: True}
 
 
-def test_without_workers_there_are_known_to_be_none(workers: Heard) -> None:
-    assert (workers.up_by_name(), workers.heard_any) == ({}, False)
+def test_before_any_was_heard_there_may_be_workers_that_send_no_heartbeats(workers: Heard) -> None:
+    workers.heard_any = False
+    assert (workers.up_by_name(), workers.states(0), workers.running_now()) == (None, None, None)
+    workers.beat()
+    workers.beat(kind="offline")
+    assert workers.up_by_name() == {}
 
 
 def test_the_one_not_heard_of_for_longest_makes_room() -> None:
@@ -127,8 +134,12 @@ def test_the_one_not_heard_of_for_longest_makes_room() -> None:
     workers.beat(ONE)
     workers.beat(TWO)
     workers.beat(ONE)
+    runs = Job("a", "charge")
+    workers.start(worker=TWO, job=runs)
+    workers.beat(ONE)
     workers.beat("celery@three")
     assert workers.up_by_name() == {ONE: True, "celery@three": True}
+    assert runs.attempts == ()
 
 
 # -- running ----------------------------------------------------------------------------------------------------
@@ -277,10 +288,28 @@ def test_a_job_that_starts_after_the_goodbye_brings_no_worker_back(workers: Hear
     workers.beat(TWO)
     workers.beat(kind="offline")
     late = workers.start()  # in a pool of threads
-    assert (workers.up_by_name(), workers.running_now()) == ({TWO: True}, {})
+    assert (workers.up_by_name(), workers.running_now()) == ({TWO: True}, None)
     workers.ended(late)
+    assert workers.running_now() == {}
     workers.beat(kind="online")
     assert workers.up_by_name() == {ONE: True, TWO: True}
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_what_runs_in_a_worker_that_shuts_down_leaves_it_unknown_until_it_ended(workers: Heard, told: bool) -> None:
+    workers.beat(TWO)
+    attempts = [workers.start(), workers.start()] if told else []
+    workers.beat(active=2 if told else 1)
+    workers.beat(kind="offline", active=2 if told else 1)
+    attempts.append(workers.start())  # in a pool of threads, after the goodbye
+    for attempt in attempts:
+        assert workers.running_now() is None
+        workers.ended(attempt)
+    assert workers.running_now() == ({} if told else None)
+    workers.tick = GOODBYE_MEMORY + 0.1  # it may have been killed, and nothing tells
+    workers.beat(TWO)
+    workers.forget(workers.tick)
+    assert workers.running_now() == {}
 
 
 def test_a_goodbye_is_remembered_for_a_while(workers: Heard) -> None:

@@ -52,11 +52,12 @@ def permissions(options: CeleryOptions, db: int) -> Collection[Permissions]:
 
 
 def _of_inspect(options: CeleryOptions, db: int) -> Permissions:
-    """The list of answers, which is ours, and the set that names it, which others write, too."""
+    """The list of answers, which is ours, and the set that names it, which others write, too. Both are read as well:
+    what exporters that were killed left there is cleared."""
     written = [_shared(f"{OWN}*.{REPLY_EXCHANGE}*", options), _shared(BINDINGS + REPLY_EXCHANGE, options)]
     return Permissions(
         Feature.INSPECT.value,
-        commands=frozenset({"publish", "sadd", "srem", "del", "lpush", "pexpire", "llen", "lpop"}),
+        commands=frozenset({"publish", "sadd", "srem", "sscan", "del", "lpush", "pexpire", "pttl", "llen", "lpop"}),
         channels=frozenset({_shared(f"/{db}.{EXCHANGE}", options)}),
         writes=frozenset(written),
     )

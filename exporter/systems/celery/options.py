@@ -44,6 +44,9 @@ class CeleryOptions(SystemOptions, frozen=True, forbid_unknown_fields=True, kw_o
     """Seconds after which a worker that was lost, rather than shut down, is shown no more."""
 
     def __post_init__(self) -> None:
+        if self.enable_events and not (self.inspect and self.events):
+            off = "events" if self.inspect else "inspect"
+            raise ValueError(f"enable_events: found true with {off}: false, wanted {off}: true")
         for name in self.accept_content:
             if name not in FORMATS:
                 never = ", which is never opened" if name in _NEVER else ""

@@ -26,7 +26,7 @@ from exporter.systems.celery.options import CeleryOptions
 from exporter.systems.celery.queues.queues import Queues
 from exporter.systems.celery.queues.search import Search
 from exporter.systems.celery.results.results import Results
-from exporter.systems.keys import Problems
+from exporter.systems.keys import Problems, is_key
 
 
 class Celery(RedisSystem):
@@ -59,6 +59,7 @@ class Celery(RedisSystem):
             results=Results(pulls, options.accept_content, options.global_keyprefix) if options.results else None,
             naming=self._naming,
             route=self._route,
+            inspect=options.inspect,
         )
         self._feeds: tuple[Feed, ...] = (self._feed,) if options.events else ()
         self._search = Search(pulls, options.separator, options.global_keyprefix)
@@ -68,6 +69,7 @@ class Celery(RedisSystem):
 
     async def observe(self) -> Observation:
         names = await self._names()
+        self._feed.note_queues(names)
         problems = Problems(self._discovery.problem)
         if self._search.problem is not None:
             problems.add(self._search.problem)
@@ -82,6 +84,7 @@ class Celery(RedisSystem):
         return Observation(
             queues=self._staffed(states),
             workers=self._feed.workers() if known else None,
+            all_workers=self._feed.knows_workers(),
             running=self._feed.running() if known else None,
             unacked_jobs=unacked.messages if shows_unacked else None,
             oldest_unacked=unacked.oldest,
@@ -117,7 +120,8 @@ class Celery(RedisSystem):
             return states
         staffs = ((state, staffing.of(state.queue)) for state in states)
         return [
-            replace(state, workers=staff.workers, slots=staff.slots, busy_slots=staff.busy) for state, staff in staffs
+            state if staff is None else replace(state, workers=staff.workers, slots=staff.slots, busy_slots=staff.busy)
+            for state, staff in staffs
         ]
 
     async def _names(self) -> Mapping[str, bool]:
@@ -127,7 +131,7 @@ class Celery(RedisSystem):
         if self._celery_options.discover:
             queues |= dict.fromkeys(self._feed.queues_since(self.clock() - Discovery.MEMORY))
             queues |= dict.fromkeys(self._feed.consumed())
-        return {queue: self._discovery.appeared(queue) for queue in queues}
+        return {queue: self._discovery.appeared(queue) for queue in queues if is_key(queue)}
 
     async def _naming(self) -> Naming:
         """What routing keys name, by the queues that are known now: a key may stand for one of many prefixes, or be a

@@ -37,10 +37,11 @@ class Consumes(msgspec.Struct, frozen=True):
 
 
 class Stats(msgspec.Struct, frozen=True):
-    """How many jobs a worker runs at once, at most, and its process."""
+    """How many jobs a worker runs at once, at most, its process, and the class of its pool."""
 
     slots: int | None
     pid: int | None
+    pool: str | None = None
 
 
 class Registered(msgspec.Struct, frozen=True):
@@ -98,6 +99,7 @@ class _Queue(msgspec.Struct, gc=False):
 
 
 class _Pool(msgspec.Struct, gc=False):
+    implementation: _Text | None = None
     limit: _Count | None = msgspec.field(name="max-concurrency", default=None)
     processes: list[_Pid] | None = None  # of prefork and solo
 
@@ -140,17 +142,17 @@ def _consumes(answer: bytes) -> Consumes:
 
 def _stats(answer: bytes) -> Stats:
     stats = _STATS.decode(answer)
-    return Stats(_slots(stats), stats.pid)
+    return Stats(_slots(stats), stats.pid, None if stats.pool is None else stats.pool.implementation)
 
 
 def _slots(stats: _Stats) -> int | None:
-    """A pool that scales can grow so far, whatever it is now: celery's prefork pool gives as its limit where it began,
-    also after `pool_grow`."""
+    """A pool that scales can grow so far, whatever it is now. Celery's prefork pool gives as its limit where it began,
+    also after `pool_grow` and `pool_shrink`: it has as many slots as processes."""
     if stats.autoscaler is not None and stats.autoscaler.max is not None:
         return stats.autoscaler.max
     if stats.pool is None or stats.pool.limit is None:
         return None
-    return max(stats.pool.limit, len(stats.pool.processes or ()))
+    return len(stats.pool.processes) if stats.pool.processes else stats.pool.limit
 
 
 def _registered(answer: bytes) -> Registered:

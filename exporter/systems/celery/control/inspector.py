@@ -43,10 +43,10 @@ class Inspector:
         self._turns = [turn for turn in TURNS if turn is not Method.ENABLE_EVENTS or options.enable_events]
         self._next = cycle(self._turns)
         self._last: Method | None = None
+        self._news = 0  # of the workers, when they were asked for their queues last
         self._only = options.global_keyprefix
         self._monotonic = monotonic
         self._prefixes: list[str] = []
-        self._all_prefixes = True
         self._task: asyncio.Task[None] | None = None
         self.problems: Collection[str] = ()
         """What the last question failed in, one line each."""
@@ -54,7 +54,7 @@ class Inspector:
     def start(self, prefixes: Collection[str]) -> None:
         """Celery is in use under these key prefixes, of which none means nowhere: nobody is asked then."""
         self._prefixes = sorted(prefixes)[:MOST_PREFIXES]
-        self._all_prefixes = len(prefixes) <= MOST_PREFIXES
+        self._workers.asks_under({self._named(prefix) for prefix in prefixes})  # of those beyond, nobody is known
         if self._task is None and prefixes:
             self._task = asyncio.create_task(self._run())
 
@@ -72,9 +72,13 @@ class Inspector:
             await asyncio.sleep(max(0.0, began + self._interval - self._monotonic()))
 
     def _turn(self, tick: float) -> Method:
-        """What is asked now. Those who came since are asked for their queues first: until they answer, nobody knows who
-        serves which. Not twice in a row, as some may come all the time."""
-        turn = Method.QUEUES if self._workers.take_new() and self._last is not Method.QUEUES else next(self._next)
+        """What is asked now. Where workers or queues came since, queues are asked for first: until then nobody knows
+        who serves which. Not twice in a row, as some may come all the time."""
+        turn = Method.QUEUES
+        if self._last is Method.QUEUES or self._workers.news == self._news:
+            turn = next(self._next)
+        if turn is self._last is Method.QUEUES:
+            turn = next(self._next)
         if turn is Method.ACTIVE and self._workers.told_running(tick) is not None:
             turn = next(self._next)  # events tell, and sooner
         self._last = turn
@@ -82,33 +86,37 @@ class Inspector:
 
     async def _round(self, method: Method) -> None:
         """One question under each key prefix."""
-        asked_at = self._monotonic()
-        complete = self._all_prefixes
+        news = self._workers.news
         problems: list[str] = []
         for prefix in self._prefixes:
             try:
-                complete = await self._ask(prefix, method, asked_at, problems) and complete
+                await self._ask(prefix, method, problems)
             except Exception as error:  # whatever it is: the next question may do better
                 kind = "" if isinstance(error, BrokerError) else f"{type(error).__name__}: "
                 problems.append(one_line(f"{Feature.INSPECT}: {kind}{error}"))
                 break
         else:
-            self._workers.asked(asked_at, self._until(SILENT_ROUNDS), complete=complete)
+            if method is Method.QUEUES:
+                self._news = news
         self.problems = tuple(dict.fromkeys(problems))
 
-    async def _ask(self, prefix: str, method: Method, asked_at: float, problems: list[str]) -> bool:
-        """Whether all that were listening answered."""
+    async def _ask(self, prefix: str, method: Method, problems: list[str]) -> None:
+        named, asked_at = self._named(prefix), self._monotonic()
 
         def take(reply: Reply) -> None:
             answer = read_answer(method, reply.answer)
             tick, until = self._monotonic(), self._until(BELIEVED_TURNS * len(self._turns))
             self._workers.answered(reply.worker, answer, named, asked_at, tick, until)
 
-        named = queue_name("", prefix, self._only) or ""
         done = await self._mailbox.ask(prefix, method, take)
         if done.unreadable:
             problems.append(one_line(f"{Feature.INSPECT}: {done.unreadable} not read: {done.reason}"))
-        return done.complete
+        tick, unanswered = self._monotonic(), done.unanswered
+        self._workers.asked(named, asked_at, tick, self._until(SILENT_ROUNDS), unanswered)
+
+    def _named(self, prefix: str) -> str:
+        """What stands before the names of queues under a key prefix."""
+        return queue_name("", prefix, self._only) or ""
 
     def _until(self, rounds: int) -> float:
         return self._monotonic() + rounds * self._interval + _SLACK

@@ -7,14 +7,17 @@ other consumers by its own `visibility_timeout` (`QoS.restore_visible`): jobs of
 run twice.
 
 Nothing is left behind: the list is made to expire before any answer comes, and workers that find no binding send none.
+Where we are killed before the binding is taken back, it stays until an exporter asks for the first time: see
+`leftovers`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from bisect import bisect
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from typing import Final
 from uuid import uuid4
@@ -22,8 +25,10 @@ from uuid import uuid4
 import msgspec
 
 from exporter.brokers.pulls import BrokerError, Command, Pulls, ReplyTooLarge
+from exporter.brokers.pulls import Reply as RedisReply
 from exporter.safe.text import one_line
 from exporter.systems.celery.control.answers import Method
+from exporter.systems.celery.control.leftovers import EVERY, clear_leftovers
 from exporter.systems.celery.control.messages import (
     EXCHANGE,
     LARGEST_ANSWER,
@@ -63,9 +68,9 @@ class Round(msgspec.Struct):
     """Why the first of them could not."""
 
     @property
-    def complete(self) -> bool:
-        """Whether all that got it answered."""
-        return self.answers >= self.listening and not self.unreadable
+    def unanswered(self) -> int:
+        """How many that got it gave no answer that could be read."""
+        return self.listening - self.answers
 
     def not_read(self, reason: str) -> None:
         """One more that could not."""
@@ -93,12 +98,14 @@ class Mailbox:
         # Of this mailbox alone, so that nobody else gets our answers; the same for good, so that what may be left of
         # one question goes with the next.
         self._id = OWN + uuid4().hex
+        self._cleared: dict[str, float] = {}  # when leftovers were, by key prefix
 
     async def ask(self, prefix: str, method: Method, take: Callable[[Reply], None]) -> Round:
         """Asks under one key prefix; each answer goes to `take` as soon as it came, which may raise ValueError where it
         cannot be read. Raises BrokerError."""
         done = Round()
         try:
+            await self._clear(prefix)
             await self._open(prefix)
             await self._ask(prefix, method, take, done)
         except BaseException:
@@ -120,27 +127,37 @@ class Mailbox:
     async def _open(self, prefix: str) -> None:
         keys = self._keys(prefix)
         lists = [command for key in keys for command in _emptied(key, KEPT)]
-        await self._do(*lists, ("SADD", *self._binding(prefix)))
+        await self._do([*lists, ("SADD", *self._binding(prefix))])
 
     async def _close(self, prefix: str) -> None:
         """From now on no answer is sent, and those that are on their way soon go."""
         lists = [command for key in self._keys(prefix) for command in _emptied(key, LATE)]
-        await self._do(("SREM", *self._binding(prefix)), *lists)
+        await self._do([("SREM", *self._binding(prefix)), *lists])
 
-    async def _do(self, *commands: Command) -> None:
-        for reply in await self._pulls.many(commands):
+    async def _clear(self, prefix: str) -> None:
+        """Clears what others left, now and then."""
+        now = time.monotonic()
+        if now - self._cleared.get(prefix, -math.inf) < EVERY:
+            return
+        bindings, _ = self._binding(prefix)
+        await clear_leftovers(self._pulls, bindings, self._separator, lambda one: self._keys(prefix, one), self._do)
+        self._cleared[prefix] = now
+
+    async def _do(self, commands: Iterable[Command]) -> list[RedisReply]:
+        replies = await self._pulls.many(commands)
+        for reply in replies:
             if isinstance(reply, Exception):
                 raise BrokerError(one_line(f"{type(reply).__name__}: {reply}"))
+        return replies
 
-    def _queue(self, prefix: str) -> str:
-        return f"{prefix}{self._id}.{REPLY_EXCHANGE}"
-
-    def _keys(self, prefix: str) -> list[bytes]:
-        return [list_key(self._queue(prefix), step, self._separator) for step in self._priorities]
+    def _keys(self, prefix: str, reply_to: str | None = None) -> list[bytes]:
+        """The lists of answers to a routing key: to ours, unless another is given."""
+        queue = f"{prefix}{reply_to or self._id}.{REPLY_EXCHANGE}"
+        return [list_key(queue, step, self._separator) for step in self._priorities]
 
     def _binding(self, prefix: str) -> tuple[bytes, bytes]:
         """The set of an exchange, and our member: routing key, pattern, queue."""
-        member = self._separator.join((self._id, "", self._queue("")))
+        member = self._separator.join((self._id, "", f"{self._id}.{REPLY_EXCHANGE}"))
         return key_bytes(prefix + BINDINGS + REPLY_EXCHANGE), key_bytes(member)
 
     # -- the answers --------------------------------------------------------------------------------------------
@@ -151,7 +168,7 @@ class Mailbox:
         end = time.monotonic() + PATIENCE
         while done.answers + done.unreadable < min(done.listening, MOST_ANSWERS) and left > 0:
             waiting = await self._waiting(prefix)
-            for key in waiting:
+            for key in waiting[: MOST_ANSWERS - done.answers - done.unreadable]:
                 left -= await self._take_one(key, ticket, take, done)
             if not waiting:
                 if time.monotonic() >= end:

@@ -69,7 +69,7 @@ def read_reply(message: bytes, ticket: str, accepted: Collection[str]) -> Reply 
         if envelope.headers.ticket != ticket:
             return None
         answers = _ANSWERS.decode(_plain(envelope, accepted))
-    except (msgspec.MsgspecError, binascii.Error, RecursionError):
+    except (msgspec.MsgspecError, binascii.Error, RecursionError, TypeError):  # what has no likeness in JSON
         raise ValueError("an answer is broken") from None
     if len(answers) != 1:
         raise ValueError("an answer is not that of one worker")

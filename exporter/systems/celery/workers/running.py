@@ -12,6 +12,7 @@ from exporter.safe.text import UNKNOWN
 from exporter.systems.celery.control.answers import Active, ActiveJob
 from exporter.systems.celery.jobs.job import Attempt, Job
 from exporter.systems.celery.workers.asked import Asked
+from exporter.systems.celery.workers.skew import by_our_clock
 
 
 class Running(msgspec.Struct, frozen=True):
@@ -21,7 +22,7 @@ class Running(msgspec.Struct, frozen=True):
     jobs: Mapping[str, int]
     """By queue."""
     oldest: Mapping[str, float]
-    """By queue, since when the longest-running job runs: Unix time by its worker's clock."""
+    """By queue, since when the longest-running job runs: Unix time, by our clock where its worker's is off."""
     tasks: Mapping[str, int]
     """By task."""
 
@@ -47,12 +48,12 @@ def gather(running: Iterable[One]) -> Running:
 
 def told(certain: Mapping[Attempt, Job]) -> Iterable[One]:
     """By what events told of one worker."""
-    return [(job.uuid, job.queue or UNKNOWN, job.task, attempt.started) for attempt, job in certain.items()]
+    return [(job.uuid, job.queue or UNKNOWN, job.task, attempt.since) for attempt, job in certain.items()]
 
 
-def answered(asked: Asked, active: Active) -> Iterable[One]:
-    """By what one worker answered."""
-    return [(job.id, _queue(asked, job), job.task or UNKNOWN, job.started) for job in active.jobs]
+def answered(asked: Asked, active: Active, behind: float | None = None) -> Iterable[One]:
+    """By what one worker answered. For `behind` see `Skew`."""
+    return [(job.id, _queue(asked, job), job.task or UNKNOWN, _since(job, behind)) for job in active.jobs]
 
 
 def answered_one(asked: Asked, job_id: str) -> One | None:
@@ -62,6 +63,10 @@ def answered_one(asked: Asked, job_id: str) -> One | None:
         if job.id == job_id:
             return job.id, _queue(asked, job), job.task or UNKNOWN, job.started
     return None
+
+
+def _since(job: ActiveJob, behind: float | None) -> float | None:
+    return None if job.started is None else by_our_clock(job.started, behind)
 
 
 def _queue(asked: Asked, job: ActiveJob) -> str:

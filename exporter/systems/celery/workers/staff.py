@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final
 
 import msgspec
@@ -19,16 +20,18 @@ class Staff(msgspec.Struct, frozen=True):
 class Staffing:
     """Who consumes what, at one moment, where that is known of every live worker."""
 
-    def __init__(self) -> None:
+    def __init__(self, new: Collection[str] = ()) -> None:
+        """Of the queues that are `new`, nobody was asked."""
         self._by_queue: dict[str, Staff] = {}
+        self._new = new
 
-    def of(self, queue: str) -> Staff:
-        """Who consumes a queue: nobody, where nobody said so."""
-        return self._by_queue.get(queue, _NOBODY)
+    def of(self, queue: str) -> Staff | None:
+        """Who consumes a queue: nobody, where nobody said so. None where that is not known."""
+        return None if queue in self._new else self._by_queue.get(queue, _NOBODY)
 
     def add(self, queue: str, slots: int | None, busy: int | None) -> None:
         """One more worker consumes a queue."""
-        before = self.of(queue)
+        before = self._by_queue.get(queue, _NOBODY)
         self._by_queue[queue] = Staff(before.workers + 1, _sum(before.slots, slots), _sum(before.busy, busy))
 
 
