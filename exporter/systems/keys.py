@@ -21,6 +21,15 @@ def key_bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
+def is_key(text: str) -> bool:
+    """Whether it can be a key's name: not with lone surrogates of other kinds, which JSON can spell."""
+    try:
+        key_bytes(text)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def pattern(name: str) -> str:
     """A pattern, in the glob of Redis (util.c, `stringmatchlen`), that only this name matches."""
     return _SPECIAL.sub(r"\\\g<0>", name)

@@ -82,6 +82,17 @@ def test_only_the_bad_event_of_a_list_is_lost(bad: dict[str, Any]) -> None:
     assert read.unreadable == {Unreadable.MALFORMED: 2}
 
 
+@pytest.mark.parametrize("field", ["uuid", "hostname", "name", "queue", "exchange", "routing_key", "sw_ver"])
+def test_a_name_that_is_no_text_costs_its_event_alone(field: str) -> None:
+    read = read_frame(frame([SENT | {field: "\ud800"}, STARTED]))
+    assert ([event.type for event in read.events], read.unreadable) == (["task-started"], {Unreadable.MALFORMED: 1})
+
+
+def test_a_queue_whose_name_is_no_utf8_is_one_all_the_same() -> None:
+    (sent,) = read_frame(frame([SENT | {"queue": "\udcff"}])).events
+    assert (sent.queue or "").encode("utf-8", "surrogateescape") == b"\xff"
+
+
 def test_a_name_too_long_to_remember_is_out_of_bounds() -> None:
     read = read_frame(frame([STARTED, SENT | {"name": "x" * (LONGEST_NAME + 1)}]))
     assert (len(read.events), read.unreadable) == (1, {Unreadable.BOUNDS: 1})

@@ -22,7 +22,7 @@ from exporter.model import Enqueued, Finished, Outcome, Permissions, Started, Un
 from exporter.safe.text import UNKNOWN
 from exporter.systems.celery import Celery
 from exporter.systems.celery.events.feed import EventsFeed
-from exporter.systems.celery.events.frames import read_frame
+from exporter.systems.celery.events.frames import Event, read_frame
 from exporter.systems.celery.jobs.holding import JOBS_AT_ONCE
 from exporter.systems.celery.jobs.tasks import Tasks
 from exporter.systems.celery.options import CeleryOptions
@@ -182,6 +182,7 @@ async def test_dropped_messages_are_counted_as_lost_events_and_leave_workers_unk
     feed = EventsFeed(parse_address(redis_server.url(DB)), Turn(), clock, 3600, monotonic=monotonic)
     async with following(feed, sink):
         monotonic.now += STALE
+        feed.table.heard_any = True
         assert (feed.workers(), feed.running()) == ([], {})
         feed._dropped([b"pmessage", b"", b"", frame([SENT, STARTED, SUCCEEDED])])
         assert (feed.workers(), feed.running()) == (None, None)
@@ -356,14 +357,14 @@ async def test_observing_tells_of_workers_running_jobs_and_progress(
         assert (before.workers, before.running) == (None, None)
         async with following(feed, sink):
             clock.now += 10
-            publish(server, fields("worker-online", active=0, freq=2.0, sw_ver="5.6.3"))
+            publish(server, fields("worker-online", at=clock.now, active=0, freq=2.0, sw_ver="5.6.3"))
             publish(server, SENT)
             await until(lambda: sink.enqueued)
-            assert (await celery.observe()).workers is None
+            assert not (await celery.observe()).all_workers
             long_connected(feed)
             publish(server, STARTED)
             await until(lambda: sink.started)
-            publish(server, fields("worker-heartbeat", active=1, freq=2.0, sw_ver="5.6.3"))
+            publish(server, fields("worker-heartbeat", at=clock.now, active=1, freq=2.0, sw_ver="5.6.3"))
             await until(lambda: sink.received_by_kind["worker"] == 2)
             seen = await celery.observe()
             assert [(worker.worker, worker.up, worker.busy_slots) for worker in seen.workers or ()] == [
@@ -372,7 +373,43 @@ async def test_observing_tells_of_workers_running_jobs_and_progress(
             assert seen.running == {"charge": 1}
             assert state(seen, "mail").last_progress == START + 2
         after = await celery.observe()
-        assert (after.workers, after.running) == (None, None)
+        assert after.running is None
+
+
+async def test_workers_of_one_name_under_two_key_prefixes_are_two(
+    redis_server: RedisServer, clock: Clock, sink: RecordingSink, server: redis.Redis
+) -> None:
+    monotonic = Monotonic()
+    feed = EventsFeed(parse_address(redis_server.url(DB)), Turn(), clock, 3600, monotonic=monotonic)
+    async with following(feed, sink):
+        for pid, prefix in enumerate(("a:", "b:", "a:"), 1):
+            server.publish(channel("task-started", DB, prefix), frame(STARTED | {"uuid": str(pid)}))
+            beat = fields("worker-heartbeat", freq=60.0, active=2 if pid == 3 else 1)
+            server.publish(channel("worker-heartbeat", DB, prefix), frame(beat))
+        await until(lambda: sink.received_by_kind["worker"] == 3)
+        monotonic.now += 180
+        assert {worker.worker: worker.busy_slots for worker in feed.workers() or ()} == {
+            "a:" + WORKER: 2,
+            "b:" + WORKER: 1,
+        }
+        running = feed.running_jobs()
+        assert running is not None
+        assert running.ids == {"1", "2", "3"}
+
+
+async def test_queues_with_names_that_no_key_has_spoil_no_scrape(
+    redis_server: RedisServer, clock: Clock, sink: RecordingSink, server: redis.Redis
+) -> None:
+    async with system(redis_server, clock) as celery:
+        (feed,) = celery.feeds
+        assert isinstance(feed, EventsFeed)
+        async with following(feed, sink):
+            publish(server, SENT | {"queue": "\ud800"})
+            publish(server, SENT | {"uuid": "b"})
+            await until(lambda: sink.enqueued)
+            feed._tasks.take(Event("task-sent", "c", "producer", START, queue="\ud800"))
+            assert [seen.queue for seen in (await celery.observe()).queues] == ["mail"]
+    assert sink.undecodable_by_reason == {Unreadable.MALFORMED: 1}
 
 
 async def test_a_database_without_celery_has_no_workers_to_speak_of(
@@ -386,6 +423,8 @@ async def test_a_database_without_celery_has_no_workers_to_speak_of(
             assert (await celery.observe()).workers is None
             server.sadd("_kombu.binding.mail", "mail\x06\x16\x06\x16mail")
             await until_observed(celery)
+            assert (await celery.observe()).workers is None
+            feed.table.heard_any = True  # and said goodbye
             seen = await celery.observe()
             assert (seen.workers, seen.running) == ([], {})
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.model import Unreadable
+from exporter.systems.celery.control.messages import read_reply
 from exporter.systems.celery.events.frames import (
     LARGEST_MESSAGE,
     LARGEST_ODD_PACKED,
@@ -158,3 +159,12 @@ def test_nothing_is_raised_by_damaged_bodies(data: st.DataObject) -> None:
 def test_nothing_is_raised_by_any_bytes(body: bytes) -> None:
     read(raw_packed_frame(body))
     count_events(raw_packed_frame(body), ACCEPTED)
+
+
+@pytest.mark.parametrize(
+    "answer", [b"\x81\xa1w\xd4\x05x", b"\x81\xa1w\x81\xc0\x01", b"\x81\x91\x01\x01", b"\x81\xa3\xed\xa0\x80\x01"]
+)
+def test_an_answer_with_what_json_has_not_is_a_broken_one(answer: bytes) -> None:
+    """A type of an application's own, names that are none, a lone surrogate."""
+    with pytest.raises(ValueError, match=r"broken|decode"):
+        read_reply(raw_packed_frame(answer, headers={"ticket": "t"}), "t", ACCEPTED)

@@ -175,7 +175,7 @@ def test_nothing_is_recorded_for_a_time_to_come(table: Table) -> None:
     assert table.held.progress == {"mail": START}
     assert table.all() == [
         Enqueued("mail", "charge", "a", START),
-        Started("mail", "charge", "a", START, wait=1),
+        Started("mail", "charge", "a", START),
         Retried("mail", "charge", "a", START, run=1),
         Started("mail", "charge", "a", START),
         Finished("mail", "charge", "a", START, Outcome.FAILED, run=4, exception=UNKNOWN),

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Final, TypeVar
 import msgspec
 
 from exporter.model import Unreadable
+from exporter.systems.keys import is_key
 
 LONGEST_NAME: Final = 512
 """Characters of a name or an id: they are remembered, so longer ones are not read."""
@@ -196,7 +197,7 @@ def _read_json(body: bytes | str) -> Frame:
     except _REFUSED:
         document = _read_odd(body)
         items = document if isinstance(document, list) else [document]
-        return _gather(items, lambda item: _convert(item, Event))
+        return _gather(items, _convert_event)
     return _bounded(read)
 
 
@@ -210,6 +211,14 @@ def _read_odd(text: bytes | str) -> Any:
     if len(text) > LARGEST_ODD:
         raise _Unreadable(Unreadable.BOUNDS)
     return json.loads(text)
+
+
+def _convert_event(item: Any) -> Event:
+    """One whose names are text: they may become keys, and labels."""
+    event = _convert(item, Event)
+    if not all(is_key(getattr(event, name) or "") for name in _NAMES):
+        raise _Unreadable(Unreadable.MALFORMED)
+    return event
 
 
 def _convert(item: Any, kind: type[T]) -> T:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from typing import Final
 
 from exporter.systems.celery.jobs.job import Job
@@ -19,6 +19,8 @@ class EndedJobs:
         self._capacity = capacity
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         self._forgotten_until = -math.inf
+        self._to_come: deque[tuple[float, int]] = deque()  # ends by clocks that are ahead: when, and of whom
+        self._ahead: set[int] = set()  # the same ids
         self._kept: set[int] | None = None
         self._kept_since = -math.inf
 
@@ -50,12 +52,21 @@ class EndedJobs:
         return oldest
 
     def forget(self, job: Job, latest: float) -> None:
-        """Takes note that no table holds the job any more. An end after `latest` is by a clock that is wrong."""
+        """Takes note that no table holds the job any more. An end after `latest` is by a clock that is wrong: what
+        others tell of that time is no concern of its, so its id is remembered until then."""
         if job.ended_at is not None:
+            number = hash(job.uuid)
             if job.ended_at <= latest:
                 self._forgotten_until = max(self._forgotten_until, job.ended_at)
-            if self._kept is not None:
-                self._keep_id(self._kept, job.uuid)
+            elif number not in self._ahead:
+                self._ahead.add(number)
+                self._to_come.append((job.ended_at, number))
+            self._keep_id(number)
+        while self._to_come and (self._to_come[0][0] <= latest or len(self._to_come) > KEPT_IDS):
+            at, number = self._to_come.popleft()
+            self._ahead.discard(number)
+            self._forgotten_until = max(self._forgotten_until, at)
+            self._keep_id(number)
 
     # -- while results are counted ------------------------------------------------------------------------------
 
@@ -74,11 +85,14 @@ class EndedJobs:
         self._kept = None
 
     def was_told(self, uuid: str) -> bool:
-        """Whether it is one that was forgotten meanwhile."""
-        return bool(self._kept) and hash(uuid) in (self._kept or ())
+        """Whether it is one that was forgotten meanwhile, or whose worker's clock is ahead."""
+        number = hash(uuid)
+        return number in self._ahead or (self._kept is not None and number in self._kept)
 
-    def _keep_id(self, kept: set[int], uuid: str) -> None:
-        if len(kept) < KEPT_IDS:
-            kept.add(hash(uuid))
+    def _keep_id(self, number: int) -> None:
+        if self._kept is None:
+            return
+        if len(self._kept) < KEPT_IDS:
+            self._kept.add(number)
         else:
             self._kept_since = math.inf

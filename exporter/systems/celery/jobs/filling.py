@@ -29,9 +29,24 @@ class Filling(Table):
         tells. An event that comes later tells of the same end."""
         job = self._jobs.get(result.job_id) or self.ended.get(result.job_id)
         if self._was_told(job, result):
+            if job is not None and job.ended and job.held is not None:
+                self._name(job, result, queue)
             return False
         self._end_by_result(job or self._remember(Job(result.job_id)), result, queue)
         return True
+
+    def _name(self, job: Job, result: Result, queue: str | None) -> None:
+        """What waits of a job that ended waits for its names, which its result may tell."""
+        job.name, job.queue = job.name or interned(result.name), job.queue or interned(queue)
+        if job.queue is not None and job.rejected is None:
+            self.held.release(job)
+
+    def ran(self, result: Result) -> bool:
+        """Whether a worker is known to have had the job."""
+        job = self.remembered(result.job_id)
+        if job is None:
+            return self.ended.was_told(result.job_id)
+        return job.receiver is not None or job.started or job.ended
 
     def _was_told(self, job: Job | None, result: Result) -> bool:
         """Whether the end was counted, or is none. Nothing tells of a job whose end was forgotten."""
@@ -46,14 +61,15 @@ class Filling(Table):
         outcome, exception = result.outcome, result.exception
         if outcome is Outcome.NOT_FOUND and attempt is not None:  # raised by the task itself
             outcome, exception = Outcome.FAILED, NOT_REGISTERED
-        self.filled_starts += attempt is None and outcome in (Outcome.SUCCEEDED, Outcome.FAILED)
+        job.filled_start = attempt is None and outcome in (Outcome.SUCCEEDED, Outcome.FAILED)
+        self.filled_starts += job.filled_start
         run, number = None, job.retries + 1 if result.retries is None else result.retries + 1
         if attempt is not None and (result.retries is None or attempt.number == number):
             run, number = min(max(0.0, result.at - attempt.started), BELIEVED_SECONDS), attempt.number
         job.name = job.name or interned(result.name)
         job.queue, job.settled = job.queue or interned(queue), True
         job.ended_at = job.filled_at = result.at
-        worker = result.worker or job.receiver
+        worker = _worker(job, result) or job.receiver
         known = self._queue_of(job, worker) if worker is not None else job.queue or UNKNOWN
         at = min(result.at, self._now)
         self.held.put(job, Finished(known, job.task, job.uuid, at, outcome, None, run, exception, number))
@@ -61,12 +77,21 @@ class Filling(Table):
 
     def _close_by_result(self, job: Job, result: Result) -> Attempt | None:
         """Ends the attempt that the result is of; every one where it does not name its worker."""
-        if result.worker is not None:
-            return self._close_in(job, result.worker)
+        worker = _worker(job, result)
+        if worker is not None:
+            return self._close_in(job, worker)
         latest = job.attempts[-1] if job.attempts else None
         for attempt in job.attempts:
             self._close(job, attempt)
         return latest
+
+
+def _worker(job: Job, result: Result) -> str | None:
+    """The worker that a result names, as events name it: with the key prefix of the broker before it."""
+    names = (job.receiver or "", *(attempt.worker for attempt in job.attempts))
+    if result.worker is None or result.worker in names:
+        return result.worker
+    return next((name for name in names if name.endswith(result.worker)), result.worker)
 
 
 def _before(result: Result, job: Job) -> bool:

@@ -22,6 +22,7 @@ class Attempt(msgspec.Struct, frozen=True, gc=False, eq=False):
     started: float  # Unix time, by the worker's clock
     number: int  # 1 for the first
     begun: float  # when we heard of it, by our monotonic clock
+    since: float  # `started`, by our clock where the worker's is not to be trusted: Unix time
 
 
 class Job(msgspec.Struct, gc=False):
@@ -39,6 +40,8 @@ class Job(msgspec.Struct, gc=False):
     """What workers call it, where its caller chose a name for it (`shadow=`): it goes by the one that was sent."""
     received_at: float | None = None
     """When it was received first, by its worker's clock."""
+    got: float = 0.0
+    """When we heard that it was received last, by our monotonic clock."""
     replaces: bool = False
     """It came in another's place, under its id."""
     receiver: str | None = None
@@ -53,8 +56,10 @@ class Job(msgspec.Struct, gc=False):
     """When it was last told to have ended, by its worker's clock."""
     filled_at: float | None = None
     """The same where its result alone told so: its events, if they come at all, come late."""
+    filled_start: bool = False
+    """Whether that counts as a start that nobody heard."""
     only: str | None = None
-    """The only queue of a worker that had it: its queue, unless `task-sent` names that."""
+    """The only queue of a worker when that received it: its queue, unless `task-sent` names that."""
     named: bool = False
     """Whether something was recorded of it already: what follows goes under the same name."""
     requeued: str | None = None

@@ -51,8 +51,12 @@ class Table:
 
     # -- the table ----------------------------------------------------------------------------------------------
 
+    def remembered(self, uuid: str) -> Job | None:
+        """The job of an id, if there is one."""
+        return self._jobs.get(uuid) or self.ended.get(uuid)
+
     def _job(self, uuid: str) -> Job:
-        job = self._jobs.get(uuid) or self.ended.get(uuid)
+        job = self.remembered(uuid)
         return job if job is not None else self._remember(Job(uuid))
 
     def _remember(self, job: Job) -> Job:
@@ -108,11 +112,14 @@ class Table:
 
     def _queue_of(self, job: Job, worker: str) -> str:
         """The queue of a job that is, or was, in a worker, as far as it is known by now."""
-        if job.queue is None and not job.named:
-            if job.name is None:  # it was neither sent nor received before our eyes
-                self._ask(job, worker)
-            job.only = job.only or self._workers.only_queue(worker)
+        if job.queue is None and not job.named and job.name is None:  # neither sent nor received before our eyes
+            self._ask(job, worker)
         return job.queue or UNKNOWN
+
+    def _note_only(self, job: Job, worker: str) -> None:
+        """A worker got a job just now. Later on it may consume other queues, and still have what it got before."""
+        if job.queue is None and job.only is None:
+            job.only = self._workers.only_queue(worker)
 
     def _ask(self, job: Job, worker: str) -> None:
         """Names a job by what its worker answered last, if it ran then."""

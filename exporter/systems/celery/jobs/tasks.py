@@ -18,6 +18,7 @@ from exporter.systems.celery.jobs.holding import GRACE
 from exporter.systems.celery.jobs.job import BELIEVED_SECONDS, Attempt, Job
 from exporter.systems.celery.jobs.table import ENDED_JOBS, JOBS
 from exporter.systems.celery.results.metas import NOT_REGISTERED
+from exporter.systems.celery.workers.skew import AGREE, agrees
 from exporter.systems.celery.workers.workers import Workers
 
 _MAX_ATTEMPTS: Final = 8
@@ -26,6 +27,8 @@ _BELIEVED_SKEW: Final = 86_400.0
 """A clock that is further off is not believed."""
 _OVERTAKES: Final = 0.1
 """Seconds: a producer tells what it sent when a worker may have it already."""
+_OVERTAKES_US: Final = 1.0
+"""The same, by when we hear of both: workers gather what they tell."""
 
 
 class Tasks(Filling):
@@ -96,14 +99,22 @@ class Tasks(Filling):
         at = self._time(event)
         name = interned(event.name)
         if job.sent:  # one more of its id: an attempt that is sent once more has retries
-            job = self._replace(job)
+            job = self._replace(job) if _differ(name, job.name) else self._replace_by_like(job)
         job.sent = True
         job.queue = _queue(event, prefix) or job.queue
         job.name = name or job.name
-        eta = due_time(event.eta)
-        job.due = at if eta is None else max(at, eta)
+        job.due = self._due(at, due_time(event.eta))
         self._record_enqueued(job, at)
         return job
+
+    def _replace_by_like(self, job: Job) -> Job:
+        """As `_replace`. Where it runs, and was received once more just now, that was the new one already: else it is
+        delivered again."""
+        new = self._replace(job)
+        if job.started and job.pending == 0 and self._tick - job.got <= _OVERTAKES_US:
+            new.former, new.pending, new.got = None, 0, job.got
+            new.receiver, new.only = job.receiver, job.only
+        return new
 
     def _record_enqueued(self, job: Job, at: float) -> None:
         self.held.events.append(Enqueued(job.queue or UNKNOWN, job.task, job.uuid, min(at, self._now)))
@@ -119,6 +130,8 @@ class Tasks(Filling):
             job = job.former if job.former is not None and job.former.name == name else self._replace(job)
         job.name = job.name or name
         job.receiver = interned(event.hostname)
+        job.got = self._tick
+        self._note_only(job, event.hostname)
         job.received_at = self._time(event) if job.received_at is None else job.received_at
         if job.requeued == job.receiver:
             job.requeued = None
@@ -149,19 +162,23 @@ class Tasks(Filling):
         job.first_started = job.first_started or first
         job.started, job.requeued = True, None
         queue = self._queue_of(job, event.hostname)
+        trusted = self._trusts(event, at)
+        since = min(at, self._now) if trusted else self._now
         if job.filled_at is not None and at <= job.filled_at + SAME_END:  # told late: it has ended since
-            self.held.put(job, Started(queue, job.task, job.uuid, min(at, self._now), None, retries + 1), None)
+            self.filled_starts = max(0, self.filled_starts - job.filled_start)
+            job.filled_start = False
+            self.held.put(job, Started(queue, job.task, job.uuid, since, None, retries + 1), None)
             return
-        attempt = Attempt(interned(event.hostname) or "", at, retries + 1, self._tick)
+        attempt = Attempt(interned(event.hostname) or "", at, retries + 1, self._tick, since)
         if len(job.attempts) >= _MAX_ATTEMPTS:
             self._close(job, job.attempts[0])
         job.attempts += (attempt,)
         self._workers.started(attempt, job)
         if job.ended and job.uuid in self.ended:
             self._remember(job)
-        wait = job.waited(at) if first else None
-        started = Started(queue, job.task, job.uuid, min(at, self._now), wait, attempt.number)
-        self.held.put(job, started, at if first else None)
+        waits = first and trusted
+        started = Started(queue, job.task, job.uuid, since, job.waited(at) if waits else None, attempt.number)
+        self.held.put(job, started, at if waits else None)
 
     def _retry(self, job: Job, event: Event) -> None:
         at = self._time(event)
@@ -171,9 +188,8 @@ class Tasks(Filling):
         run = None if attempt is None else max(0.0, at - attempt.started)
         number = job.retries + 1 if attempt is None else attempt.number
         exception = exception_class(event.exception)
-        at = min(at, self._now)
         queue = self._queue_of(job, event.hostname)
-        self.held.put(job, Retried(queue, job.task, job.uuid, at, run, exception, number))
+        self.held.put(job, Retried(queue, job.task, job.uuid, self._since(event, at), run, exception, number))
 
     def _cancel(self, job: Job, event: Event) -> None:
         """The attempt ends, the job does not: a worker that shuts down, or lost its broker, cancels what runs.
@@ -201,8 +217,7 @@ class Tasks(Filling):
             number = attempt.number
             run = max(0.0, at - attempt.started) if run is None else run
         job.ended_at, job.filled_at = at, None
-        at = min(at, self._now)
-        end = Finished(queue, job.task, job.uuid, at, outcome, None, run, exception, number)
+        end = Finished(queue, job.task, job.uuid, self._since(event, at), outcome, None, run, exception, number)
         if outcome is Outcome.REJECTED:
             self.held.reject(job, end, event.hostname)
         else:
@@ -218,8 +233,9 @@ class Tasks(Filling):
         if is_rejection(event.exception, event.traceback):  # celery 5.7 tells both
             self._end(job, event, Outcome.REJECTED)
         elif job.rejected == event.hostname:  # without `acks_on_failure_or_timeout` it is told as a rejection first
-            self.held.amend(job, min(self._time(event), self._now), exception or UNKNOWN)
+            self.held.amend(job, self._since(event, self._time(event)), exception or UNKNOWN)
         elif exception == NOT_REGISTERED and job.runs_in(event.hostname) is None:  # a task may raise it, too
+            self._note_only(job, event.hostname)  # nobody says of such a job that it was received
             self._end(job, event, Outcome.NOT_FOUND)
         elif job.requeued != event.hostname:  # celery 5.7 tells of a time-out beside giving the message back
             self._end(job, event, Outcome.FAILED, None, exception or UNKNOWN)
@@ -236,8 +252,24 @@ class Tasks(Filling):
 
     # -- of an event --------------------------------------------------------------------------------------------
 
+    def _due(self, at: float, eta: float | None) -> float | None:
+        """When a job is due that was sent `at`, by its producer's clock, which nothing tells but this: no later than
+        now, and not known if that is long ago."""
+        if self._now - at > AGREE:
+            return eta
+        at = min(at, self._now)
+        return at if eta is None else max(at, eta)
+
+    def _trusts(self, event: Event, at: float) -> bool:
+        """Whether the clock of a worker, by which it happened `at`, can be set against others."""
+        return agrees(at, self._now, self._workers.behind(event.hostname))
+
+    def _since(self, event: Event, at: float) -> float:
+        """When it happened, by our clock: when we heard of it, where the worker's cannot be trusted."""
+        return min(at, self._now) if self._trusts(event, at) else self._now
+
     def _time(self, event: Event) -> float:
-        """By the sender's clock, for durations; what is recorded is never later than now."""
+        """By the sender's clock, for durations."""
         at = event.timestamp
         return at if abs(at - self._now) < _BELIEVED_SKEW else self._now
 
