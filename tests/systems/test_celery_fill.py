@@ -104,6 +104,12 @@ def test_of_two_attempts_the_one_in_the_worker_of_the_result_ends(table: Table) 
     assert [end.run for end in ends(table) if isinstance(end, Finished)] == [5]
 
 
+def test_a_worker_under_a_key_prefix_is_known_by_its_name_alone(table: Table) -> None:
+    table.tell("started", worker="shop:" + WORKER)
+    assert fill(table, worker=WORKER)
+    assert not running(table)
+
+
 def test_a_result_by_a_clock_that_is_behind_gives_no_negative_run(table: Table) -> None:
     started_at(table)
     assert fill(table, at=START - 2)
@@ -118,6 +124,17 @@ def test_a_result_by_a_clock_that_is_ahead_ends_no_later_than_now(table: Table) 
 
 
 # -- what was told before, or is told later ---------------------------------------------------------------------
+
+
+def test_what_waits_for_its_names_has_them_of_the_result(table: Table) -> None:
+    table.send("other")
+    table.tell("started")
+    table.tell("succeeded")
+    table.all()
+    assert not fill(table, name="charge", named="mail")
+    assert [(event.queue, event.task) for event in table.all() if isinstance(event, Started | Finished)] == [
+        ("mail", "charge")
+    ] * 2
 
 
 @pytest.mark.parametrize("kind", ["succeeded", "failed", "revoked"])
@@ -140,8 +157,10 @@ def test_an_event_that_comes_after_the_result_counts_nothing(table: Table, kind:
 
 def test_all_events_of_a_job_may_come_after_its_result(table: Table) -> None:
     assert fill(table, name="charge")
+    assert table.filled_starts == 1
     table.receive()
     table.tell("started", at=START - 1)  # kept back by a worker whose broker was away
+    assert table.filled_starts == 0, "it was heard after all"
     table.tell("succeeded", runtime=1.0)
     assert table.all() == [
         Finished(UNKNOWN, "charge", "a", START, Outcome.SUCCEEDED),
@@ -205,6 +224,24 @@ def test_a_clock_that_is_far_ahead_does_not_forbid_to_count() -> None:
     table.tell("revoked", "b")
     table.tell("revoked", "c")
     assert table.ended.known_since == START
+
+
+def test_ends_by_a_clock_that_is_ahead_are_not_counted_again() -> None:
+    table = Table(ended_jobs=1)
+    for number in range(40):
+        table.tell("revoked", str(number), at=START + table.moment + 30)
+        table.pass_by(1)
+    assert not any(fill(table, str(number), at=START + number + 30) for number in range(40))
+    assert fill(table, "another", at=START + 50 + CLOCKS_AGREE), "of a worker whose clock is right"
+
+
+def test_of_ends_by_clocks_that_are_ahead_a_number_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ended, "KEPT_IDS", 3)
+    table = Table(ended_jobs=1)
+    for number in range(6):
+        table.tell("revoked", str(number), at=START + 100 + number)
+    assert table.ended.known_since == START + 101
+    assert not any(fill(table, str(number), at=START + 100 + number) for number in range(5))
 
 
 def test_while_results_are_counted_no_end_is_forgotten() -> None:
@@ -275,10 +312,28 @@ def test_a_job_is_of_the_only_queue_of_its_worker(table: Table) -> None:
     consumes(table, "mail")
     for kind in ("received", "started", "succeeded"):
         table.tell(kind)
+    table.tell("received", "b")
     table.tell("revoked", "b")
-    table.tell("retried", "c")
+    table.tell("failed", "c", exception="NotRegistered('gone')")  # the first that is told of such a job
     assert queues(table) == ["mail"] * 4
     assert table.held.progress == {"mail": START}
+
+
+def test_a_job_is_of_the_queue_that_its_worker_consumed_when_it_got_it(table: Table) -> None:
+    consumes(table, "one")
+    table.receive("prefetched")
+    consumes(table, "two")  # `cancel_consumer`, `add_consumer`
+    table.receive("later")
+    for uuid in ("prefetched", "later", "got unheard"):
+        table.tell("started", uuid)
+    assert queues(table) == ["one", "two", UNKNOWN]
+
+
+def test_a_job_that_came_before_its_worker_answered_has_no_queue(table: Table) -> None:
+    table.receive()
+    consumes(table, "one")
+    table.tell("started")
+    assert queues(table) == [UNKNOWN]
 
 
 def test_a_worker_of_two_queues_names_none(table: Table) -> None:
@@ -300,6 +355,7 @@ def test_what_task_sent_tells_wins(table: Table) -> None:
 def test_what_waited_in_vain_for_task_sent_is_of_the_only_queue(table: Table) -> None:
     table.send("other")
     consumes(table, "only")
+    table.receive()
     table.tell("started")
     table.pass_by(GRACE)
     table.tell("succeeded")
@@ -309,6 +365,7 @@ def test_what_waited_in_vain_for_task_sent_is_of_the_only_queue(table: Table) ->
 def test_a_job_sent_to_an_exchange_is_of_the_only_queue_of_its_worker(table: Table) -> None:
     consumes(table, "only")
     table.send(queue=None)
+    table.receive()
     table.tell("started")
     assert queues(table) == [UNKNOWN, "only"]
 
@@ -316,7 +373,9 @@ def test_a_job_sent_to_an_exchange_is_of_the_only_queue_of_its_worker(table: Tab
 def test_a_job_goes_under_one_queue_all_its_life(table: Table) -> None:
     table.tell("started", "early")
     consumes(table, "mail")
+    table.receive("early")
     table.tell("succeeded", "early")
+    table.receive("late")
     table.tell("started", "late")
     consumes(table, "mail", "bills")
     table.tell("retried", "late")
@@ -327,10 +386,10 @@ def test_a_job_goes_under_one_queue_all_its_life(table: Table) -> None:
 
 def test_the_result_of_a_job_of_a_worker_with_one_queue(table: Table) -> None:
     consumes(table, "mail")
-    assert fill(table, worker=WORKER)
+    assert fill(table, worker=WORKER)  # got unheard
     table.receive("b")
     assert fill(table, "b")
-    assert queues(table) == ["mail", "mail"]
+    assert queues(table) == [UNKNOWN, "mail"]
 
 
 def test_a_job_that_began_unheard_is_named_by_what_its_worker_answered(table: Table) -> None:

@@ -19,13 +19,13 @@ from exporter.model import Finished, Outcome, Unreadable
 from exporter.safe.text import UNKNOWN
 from exporter.systems.celery.events import gaps
 from exporter.systems.celery.events.feed import EventsFeed
-from exporter.systems.celery.events.gaps import LONG_START, PATIENCE, Gaps, Naming
+from exporter.systems.celery.events.gaps import ATTEMPTS, LONG_START, PATIENCE, Gaps, Naming
 from exporter.systems.celery.events.loss import BEATS, FAMILIAR_SECONDS
 from exporter.systems.celery.jobs.table import CLOCKS_AGREE
 from exporter.systems.celery.jobs.tasks import Tasks
 from exporter.systems.celery.results.results import Results
 from tests.servers import RedisServer
-from tests.systems.celery_frames import fields, frame
+from tests.systems.celery_frames import WORKER, event, fields, frame
 from tests.systems.celery_table import Table
 from tests.systems.observing import START, Clock
 from tests.systems.sinks import RecordingSink
@@ -50,9 +50,22 @@ async def pulls(redis_server: RedisServer) -> AsyncIterator[Pulls]:
     await pulls.close()
 
 
-def make_feed(pulls: Pulls, clock: Clock, monotonic: Clock, *, results: bool = True, **more: Any) -> EventsFeed:
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is waited for."""
+    monkeypatch.setattr(gaps, "SETTLE_SECONDS", 0)
+    monkeypatch.setattr(gaps, "REPEAT_SECONDS", 0.01)
+
+
+def make_feed(
+    pulls: Pulls, clock: Clock, monotonic: Clock, *, results: bool = True, heard: bool = True, **more: Any
+) -> EventsFeed:
+    """One that `heard` of jobs before, from one worker."""
     read = Results(pulls, ["json"]) if results else None
-    return EventsFeed(pulls.address, Turn(), clock, 3600, monotonic=monotonic, results=read, **more)
+    feed = EventsFeed(pulls.address, Turn(), clock, 3600, monotonic=monotonic, results=read, **more)
+    if heard:
+        feed._gaps.take(event("task-started", "long ago"))
+    return feed
 
 
 def stand(client: redis.Redis, uuid: str, at: float, **changes: Any) -> object:
@@ -113,7 +126,8 @@ async def test_a_routing_key_names_a_queue_that_is_known(
     await after_a_gap(
         *(feed, clock, sink),
         lambda: (
-            [stand(server, key, START + 30, queue=key, name="x", worker="w") for key in ("mail", "video.high")] and None
+            [stand(server, key, START + 30, queue=key, name="x", worker=WORKER) for key in ("mail", "video.high")]
+            and None
         ),
     )
     assert {end.job_id: end.queue for end in sink.finished} == {"mail": "shop:mail", "video.high": UNKNOWN}
@@ -231,6 +245,7 @@ async def test_results_that_cannot_be_read_end_no_feed(
     await after_a_gap(feed, clock, sink, lambda: [stand(server, str(n), START + 30) for n in range(20)])
     assert len(feed.problems) == 1
     assert str(error) in next(iter(feed.problems))
+    assert stopping.walks == (ATTEMPTS if type(error) is BrokerError else 1), "what is refused once is refused again"
     async with following(feed, sink):
         publish(server, fields("task-started"))
         await until(lambda: sink.started)
@@ -267,6 +282,157 @@ async def test_a_walk_that_yields_keys_again_counts_nothing_twice_however_many_e
     feed._gaps._results = results
     await after_a_gap(feed, clock, sink, lambda: [stand(server, str(n), START + 30 + n) for n in range(20)])
     assert sorted(int(end.job_id) for end in sink.finished) == list(range(20))
+    assert feed._tasks.ended._kept is None, "nothing more of them is kept in mind"
+
+
+async def test_a_result_that_is_written_late_is_counted(
+    pulls: Pulls, clock: Clock, sink: RecordingSink, server: redis.Redis
+) -> None:
+    feed = make_feed(pulls, clock, Monotonic())
+    results = Results(pulls, ["json"])
+    once = results.walk
+
+    async def walk() -> AsyncIterator[Any]:
+        async for result in once():
+            yield result
+        stand(server, "late", START + 30)
+
+    results.walk = walk  # type: ignore[method-assign]
+    feed._gaps._results = results
+    await after_a_gap(feed, clock, sink, lambda: stand(server, "a", START + 30))
+    assert sorted(end.job_id for end in sink.finished) == ["a", "late"]
+
+
+async def test_a_result_whose_events_are_on_their_way_waits_for_them(
+    pulls: Pulls, clock: Clock, sink: RecordingSink, server: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gaps, "SETTLE_SECONDS", 0.2)
+    feed = make_feed(pulls, clock, Monotonic())
+    results = Results(pulls, ["json"])
+    once = results.walk
+
+    async def walk() -> AsyncIterator[Any]:
+        async for result in once():
+            yield result
+        publish(
+            server,
+            fields("task-received", at=START + 60, name="charge", retries=0),
+            *(fields("task-started", at=START + 60), fields("task-succeeded", at=START + 61, runtime=0.5)),
+        )
+
+    results.walk = walk  # type: ignore[method-assign]
+    feed._gaps._results = results
+    await after_a_gap(feed, clock, sink, lambda: stand(server, "a", START + 61))
+    assert [(end.job_id, end.task, end.run) for end in sink.finished] == [("a", "charge", 0.5)]
+
+
+# -- whose results they are -------------------------------------------------------------------------------------
+
+
+async def test_where_workers_tell_nothing_of_jobs_no_result_is_counted(
+    pulls: Pulls, clock: Clock, sink: RecordingSink, server: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gaps, "PATIENCE", 0.05)
+    feed = make_feed(pulls, clock, Monotonic(), heard=False)
+    async with following(feed, sink):
+        publish(server, fields("task-sent", "x"), fields("worker-heartbeat", active=0, freq=2.0, processed=50))
+        await until(lambda: sink.received_by_kind["job"])
+    await after_a_gap(feed, clock, sink, lambda: stand(server, "a", START + 30))
+    assert not sink.finished
+    assert not feed.problems
+
+
+async def test_results_wait_for_the_first_worker_that_tells_of_a_job(
+    pulls: Pulls, clock: Clock, sink: RecordingSink, server: redis.Redis
+) -> None:
+    feed = make_feed(pulls, clock, Monotonic(), heard=False)
+    clock.now += LONG_START
+    stand(server, "a", START + 1)
+    async with following(feed, sink):
+        publish(server, fields("task-received", "b", name="charge", retries=0))
+        await until(lambda: feed._gaps._since is None)
+    assert [end.job_id for end in sink.finished] == ["a"]
+
+
+async def test_results_of_a_worker_that_tells_nothing_here_are_of_others(
+    pulls: Pulls, clock: Clock, sink: RecordingSink, server: redis.Redis
+) -> None:
+    feed = make_feed(pulls, clock, Monotonic())
+    feed._gaps.prefixes.add("shop:")
+    feed._gaps.take(event("task-started", "x", worker="shop:celery@two"))
+    for processed in (1, 2):
+        feed._gaps.take(event("worker-heartbeat", worker="celery@mute", processed=processed))
+    feed._tasks.take(event("task-received", "heard of", worker="celery@seen", name="charge"))
+
+    def act() -> None:
+        for uuid, worker in (("a", WORKER), ("b", "celery@two"), ("c", "celery@mute"), ("d", "celery@elsewhere")):
+            stand(server, uuid, START + 30, name="charge", worker=worker)
+        stand(server, "heard of", START + 30, name="charge", worker="celery@seen")
+
+    await after_a_gap(feed, clock, sink, act)
+    assert sorted(end.job_id for end in sink.finished) == ["a", "b", "heard of"]
+
+
+# -- jobs of chains ---------------------------------------------------------------------------------------------
+
+FAILED = {"status": "FAILURE", "result": {"exc_type": "ValueError", "exc_message": ["x"]}, "traceback": "Traceback"}
+
+
+async def test_of_failures_that_look_alike_the_first_counts(
+    pulls: Pulls, clock: Clock, sink: RecordingSink, server: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gaps, "PATIENCE", 0.05)
+    feed = make_feed(pulls, clock, Monotonic())
+
+    def act() -> None:
+        for number in range(4):
+            stand(server, f"chain {number}", START + 30 + number / 1000, **FAILED)
+        stand(server, "later", START + 31, **FAILED)
+        stand(server, "another", START + 30, **FAILED | {"traceback": "Other"})
+        stand(server, "done", START + 30)
+
+    await after_a_gap(feed, clock, sink, act)
+    assert sorted(end.job_id for end in sink.finished) == ["another", "chain 0", "done", "later"]
+
+
+async def test_of_failures_beside_one_that_was_heard_none_counts(
+    pulls: Pulls, clock: Clock, sink: RecordingSink, server: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gaps, "PATIENCE", 0.05)
+    feed = make_feed(pulls, clock, Monotonic())
+    async with following(feed, sink):
+        publish(server, fields("task-failed", "head", at=START, exception="ValueError('x')", traceback="Traceback"))
+        await until(lambda: sink.received_by_kind["job"])
+    await after_a_gap(
+        *(feed, clock, sink),
+        lambda: [stand(server, uuid, START + at, **FAILED) for uuid, at in (("head", 0), ("tail", 0.002))],
+    )
+    assert [end.job_id for end in sink.finished] == ["head"]
+
+
+@pytest.mark.parametrize(("started", "count"), [(4, 4), (3, 1), (5, 1)])
+async def test_all_count_where_workers_started_as_many(
+    pulls: Pulls, clock: Clock, sink: RecordingSink, server: redis.Redis, monkeypatch: pytest.MonkeyPatch,
+    started: int, count: int,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(gaps, "PATIENCE", 5.0)
+    monotonic = Monotonic()
+    feed = make_feed(pulls, clock, monotonic)
+    async with following(feed, sink):
+        beats(server, 1)
+        await until(lambda: sink.received_by_kind["worker"] == BEATS)
+    clock.now += 60
+    for number in range(4):
+        stand(server, str(number), START + 30 + number / 1000, **FAILED)
+    async with following(feed, sink):
+        beats(server, 1 + started)
+        await until(lambda: sink.received_by_kind["worker"] == 2 * BEATS)
+        assert feed._gaps._since is not None
+        monotonic.now += FAMILIAR_SECONDS
+        await until(lambda: feed._gaps._since is None)
+        feed._look_at_clock()
+    assert len(sink.finished) == count
+    assert sink.lost_events == max(0, started - count)
 
 
 # -- losses -----------------------------------------------------------------------------------------------------
@@ -363,6 +529,9 @@ async def test_losses_wait_for_results_but_not_for_ever(pulls: Pulls) -> None:
     one.gaps.connected(START, 0)
     one.reconnect(FAMILIAR_SECONDS)
     one.lose(5, 0)
+    assert one.lost() == 0
+    one.gaps._moved = True  # results come
+    one.tick += PATIENCE
     assert one.lost() == 0
     one.tick += PATIENCE
     assert one.lost() == 5

@@ -24,6 +24,7 @@ class Heard:
         self.pids: dict[str, int] = {}
         self.deaf = True
         self.tick = 0.0
+        self.at = 1000.0
         self.listen()
 
     def listen(self) -> None:
@@ -40,16 +41,25 @@ class Heard:
         if told:
             self.tell_of(jobs, worker)
 
+    def end_unstarted(self, jobs: int = 1, runtime: float = 0.1, worker: str = WORKER) -> None:
+        self.processed[worker] = self.processed.get(worker, 0) + jobs
+        for _ in range(jobs):
+            self.at += 1
+            self.losses.take_unstarted(Event("task-succeeded", "a", worker, self.at, runtime=runtime), None)
+
     def tell_of(self, jobs: int, worker: str = WORKER) -> None:
         if not self.deaf:
             for _ in range(jobs):
                 self.losses.take(Event("task-started", "a", worker, pid=self.pids.get(worker, 7)))
 
-    def beat(self, count: int = BEATS, worker: str = WORKER, kind: str = "worker-heartbeat") -> None:
+    def beat(
+        self, count: int = BEATS, worker: str = WORKER, kind: str = "worker-heartbeat", freq: float | None = None
+    ) -> None:
         processed, pid = self.processed.setdefault(worker, 0), self.pids.get(worker, 7)
         if not self.deaf:
             for _ in range(count):
-                self.losses.take(Event(kind, "", worker, processed=processed, pid=pid))
+                self.at += 1
+                self.losses.take(Event(kind, "", worker, self.at, processed=processed, pid=pid, freq=freq))
 
     def restart(self, worker: str = WORKER, *, pid: int | None = None) -> None:
         self.processed[worker] = 0
@@ -239,6 +249,111 @@ def test_a_worker_that_said_goodbye_and_comes_back() -> None:
     assert one.lost == 0
 
 
+def test_a_worker_that_comes_back_to_its_broker_lost_nothing() -> None:
+    one = heard()
+    one.cut()
+    one.listen()  # else a worker that is new would not be judged
+    one.beat()
+    one.start(100)
+    one.losses.take(Event("worker-offline", "", WORKER))  # celery's `Heart.stop`, at every loss of its connection
+    one.beat(1, kind="worker-online")
+    one.start(5)
+    one.beat()
+    assert one.lost == 0
+    one.cut()
+    one.start(7)
+    one.listen()
+    one.beat()
+    assert one.lost == 7
+
+
+def test_a_worker_whose_heartbeats_were_ahead_is_not_taken_for_another() -> None:
+    one = heard()
+    one.start(100)
+    one.cut()
+    one.listen()
+    one.start(5, told=False)
+    one.beat()
+    one.tell_of(5)
+    one.cut()
+    one.listen()
+    one.beat()
+    one.start(1)
+    one.beat()
+    assert one.lost == 5, "for a while they seemed to be"
+
+
+def test_a_worker_whose_heartbeats_are_rare_is_not_taken_for_new() -> None:
+    for listened, lost in ((89.0, 0), (90.0, 8)):
+        one = heard()
+        one.cut(listened)
+        one.start(8, OTHER)
+        one.listen()
+        one.start(1, OTHER)
+        one.beat(worker=OTHER, freq=30.0)
+        assert one.lost == lost
+
+
+# -- what a worker itself loses ---------------------------------------------------------------------------------
+
+
+def test_starts_that_a_worker_lost_are_told_by_the_ends_of_their_jobs() -> None:
+    one = heard()
+    one.start(10)
+    one.end_unstarted(6)
+    one.start(2, told=False)  # of which the end was lost, too: or of tasks that send no events
+    one.beat()
+    assert (one.losses.proven, one.lost) == (6, 0)
+    one.cut()
+    one.start(5)
+    one.listen()
+    one.beat()
+    assert (one.losses.proven, one.lost) == (6, 0), "what it runs tells nothing"
+
+
+def test_a_worker_all_of_whose_unheard_starts_are_proven_is_judged_still() -> None:
+    one = heard()
+    one.end_unstarted(6)
+    one.beat()
+    one.beat()
+    one.cut()
+    one.start(5)
+    one.listen()
+    one.beat()
+    assert (one.losses.proven, one.lost) == (6, 5)
+
+
+def test_under_load_as_many_are_sure_as_heartbeats_cannot_be_ahead() -> None:
+    one = heard()
+    for _ in range(4):
+        one.end_unstarted(20)
+        one.beat(1)
+    assert one.losses.proven == 2 * 20 - loss.AHEAD
+
+
+def test_ends_without_starts_prove_nothing_where_no_start_is_missing() -> None:
+    one = heard()
+    one.end_unstarted(6)
+    one.processed[WORKER] -= 6
+    one.beat()
+    assert one.losses.proven == 0
+
+
+def test_a_job_that_began_before_we_knew_the_worker_is_no_proof() -> None:
+    one = heard()
+    one.end_unstarted(6, runtime=1000)
+    one.beat()
+    assert one.losses.proven == 0
+
+
+def test_a_worker_is_known_from_its_first_heartbeat_on_where_it_has_run_nothing() -> None:
+    one = Heard()
+    one.beat(1, kind="worker-online")
+    one.end_unstarted(6)
+    one.beat()
+    assert one.losses.proven == 6
+
+
 def test_many_workers_are_remembered_up_to_a_number() -> None:
     losses = Losses()
     for number in range(loss.MOST_WORKERS + 100):
@@ -259,7 +374,7 @@ def test_whether_all_is_told_of_a_gap() -> None:
     assert one.losses.settled(one.tick + FAMILIAR_SECONDS)
 
 
-ACTS = st.sampled_from(["start", "cut", "listen", "restart", "die"])
+ACTS = st.sampled_from(["start", "cut", "listen", "restart", "die", "come back"])
 
 
 @settings(max_examples=300)
@@ -272,6 +387,9 @@ def test_no_more_is_lost_than_started_unheard(acts: list[tuple[str, int]]) -> No
         if act == "start":
             one.start(number)
             unheard += number * one.deaf
+        elif act == "come back" and not one.deaf:
+            one.losses.take(Event("worker-offline", "", WORKER))
+            one.beat(1, kind="worker-online")
         elif act == "cut" and not one.deaf:
             one.cut(number)
         elif act == "listen" and one.deaf:

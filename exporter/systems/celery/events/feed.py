@@ -7,6 +7,8 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Final
 
+from msgspec.structs import replace
+
 from exporter.brokers.address import Address
 from exporter.brokers.push import ConnectionLost, Push, PushConnection
 from exporter.brokers.turn import Turn
@@ -14,6 +16,7 @@ from exporter.model import Sink, Unreadable, WorkerState
 from exporter.systems.celery.events.frames import JSON, Event, count_events, read_frame
 from exporter.systems.celery.events.gaps import Gaps, Naming
 from exporter.systems.celery.events.routed import Route, nowhere, routed
+from exporter.systems.celery.events.standstill import Standstill
 from exporter.systems.celery.jobs.tasks import Tasks
 from exporter.systems.celery.layout import event_channels, queue_name
 from exporter.systems.celery.results.results import Results
@@ -48,9 +51,11 @@ class EventsFeed:
         results: Results | None = None,
         naming: Callable[[], Awaitable[Naming]] | None = None,
         route: Route = nowhere,
+        inspect: bool = False,
     ) -> None:
         """`accepted` are the formats of events that are read: names of `frames.FORMATS`. `only` is the option
-        `global_keyprefix`. For `results` and `naming` see `Gaps`; `route` tells where a message goes."""
+        `global_keyprefix`. For `results` and `naming` see `Gaps`; `route` tells where a message goes; `inspect` whether
+        workers are asked, too."""
         self.pattern = event_channels(address.db, only)
         self._only = only
         self._route = route
@@ -59,7 +64,7 @@ class EventsFeed:
         self._clock = clock
         self._monotonic = monotonic
         self._accepted = accepted
-        self._workers = Workers(forget_workers_after)
+        self._workers = Workers(forget_workers_after, asks=inspect)
         self._tasks = tasks(self._workers)
         self._gaps = Gaps(self._tasks, results, clock(), naming)
         self._channels: dict[bytes, tuple[str, str]] = {}
@@ -98,6 +103,14 @@ class EventsFeed:
         """The workers; None while they are not known."""
         return self._workers.states(self._monotonic())
 
+    def knows_workers(self) -> bool:
+        """Whether those are all that there are."""
+        return self._workers.known(self._monotonic())
+
+    def note_queues(self, names: Collection[str]) -> None:
+        """These are the queues there are."""
+        self._workers.note_queues(names, self._monotonic())
+
     def running(self) -> Mapping[str, int] | None:
         """Running jobs by task; None while that is not known."""
         return self._workers.running(self._monotonic())
@@ -129,30 +142,35 @@ class EventsFeed:
     @property
     def problems(self) -> Collection[str]:
         """What cannot be done beside following."""
-        return [] if self._gaps.problem is None else [self._gaps.problem]
+        gaps = [] if self._gaps.problem is None else [self._gaps.problem]
+        return [*gaps, *self._workers.problems(self._monotonic())]
 
     # -- following ----------------------------------------------------------------------------------------------
 
     async def _listen(self, connection: PushConnection) -> None:
         """Until the connection is lost. Beside that, results tell of the time before it."""
         filling = asyncio.create_task(self._gaps.fill(self._hand_on_results))
+        standstill = Standstill(self._clock(), self._monotonic())
         silent = 0.0
         try:
-            await self._until_lost(connection)
+            await self._until_lost(connection, standstill)
         except ConnectionLost as error:
-            silent = max(0.0, time.monotonic() - error.heard_at)
+            tick = time.monotonic()
+            silent = standstill.silent(max(0.0, tick - error.heard_at), self._clock(), self._monotonic())
+            error.heard_at = tick - silent
             raise
         finally:
             filling.cancel()
             await asyncio.wait({filling})
             self._gaps.disconnected(self._clock() - silent, self._monotonic())
 
-    async def _until_lost(self, connection: PushConnection) -> None:
+    async def _until_lost(self, connection: PushConnection, standstill: Standstill) -> None:
         while True:
             try:
                 async with asyncio.timeout(SHORT_TICK_SECONDS if self._tasks.held.overdue else TICK_SECONDS):
                     await connection.lost()
             except TimeoutError:
+                standstill.look(self._clock(), self._monotonic())
                 self._look_at_clock()
 
     def _look_at_clock(self) -> None:
@@ -193,12 +211,14 @@ class EventsFeed:
     def _take_event(self, event: Event, prefix: str, now: float, tick: float) -> bool:
         """Whether the event says what it is of. Those of an application's own types say it to others."""
         if event.hostname:
+            if prefix:  # workers under two key prefixes may have one name
+                event = replace(event, hostname=prefix + event.hostname)
             self._gaps.take(event)
         if event.type.startswith("task-"):
             return self._tasks.take(routed(event, prefix, self._route) if event.exchange else event, prefix)
         if event.type.startswith("worker-"):
             if event.hostname:
-                self._workers.take(event, now, tick)
+                self._workers.take(event, now, tick, prefix)
             return bool(event.hostname)
         return True
 
@@ -232,5 +252,7 @@ class EventsFeed:
             prefix = queue_name("", prefix, self._only) or ""  # what stands before the names of its queues
             if len(self._channels) >= _MAX_CHANNELS:
                 self._channels.clear()
+                self._gaps.prefixes.clear()
+            self._gaps.prefixes.add(prefix)
             known = self._channels[channel] = prefix, "worker" if routing_key.startswith("worker.") else "job"
         return known

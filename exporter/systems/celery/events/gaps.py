@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from typing import Final
+
+from msgspec.structs import replace
 
 from exporter.brokers.pulls import BrokerError, Refused
 from exporter.model import Unreadable
 from exporter.safe.text import one_line
 from exporter.systems.celery.events.frames import Event
-from exporter.systems.celery.events.loss import Losses
+from exporter.systems.celery.events.loss import ENDS, Losses
 from exporter.systems.celery.jobs.table import CLOCKS_AGREE
 from exporter.systems.celery.jobs.tasks import Tasks
+from exporter.systems.celery.results.alike import MOST, Alike
+from exporter.systems.celery.results.metas import Result
 from exporter.systems.celery.results.results import Results
 
 LONG_START: Final = 5.0
 """Seconds to the first connection, beyond which they are a gap like any other."""
 PATIENCE: Final = 60.0
-"""Seconds after which losses are estimated though results are still being read."""
+"""Seconds without a result after which losses are estimated though they are still being read; and in which workers
+are waited for that tell of jobs."""
 Naming = Callable[[str], str | None]
 """Gives the queue that a routing key names, where it names one."""
 ATTEMPTS: Final = 5
@@ -27,6 +32,11 @@ ATTEMPTS: Final = 5
 RETRY_SECONDS: Final = 2.0
 AT_ONCE: Final = 200
 """Jobs counted before what came of them is handed on."""
+SETTLE_SECONDS: Final = 1.0
+"""For which results wait: events that are on their way tell more."""
+REPEAT_SECONDS: Final = 5.0
+"""Between two walks, where one takes no longer: workers that lost the same Redis write late, and the new ones are heard
+of late."""
 
 
 class Gaps:
@@ -44,6 +54,11 @@ class Gaps:
         self.losses = Losses()
         self.problem: str | None = None
         """Why results cannot be read."""
+        self.prefixes: set[str] = set()
+        """What events put before the names of workers."""
+        self._heard_jobs = asyncio.Event()
+        self._settled = asyncio.Event()
+        self._moved = False
         self._tasks = tasks
         self._results = results
         self._naming = naming
@@ -86,14 +101,27 @@ class Gaps:
     def take(self, event: Event) -> None:
         """An event of a worker."""
         self.losses.take(event)
+        if event.type.startswith("task-") and event.type != "task-sent":
+            self._heard_jobs.set()
+        if event.type in ENDS:
+            job = self._tasks.remembered(event.uuid)
+            if job is None:
+                self.losses.take_unstarted(event, None)
+            elif not job.ended and job.runs_in(event.hostname) is None:
+                self.losses.take_unstarted(event, job.received_at if job.receiver == event.hostname else None)
 
     def take_losses(self, tick: float) -> int:
         """How many starts are lost for good, more than were told of before."""
+        proven, self.losses.proven = self.losses.proven, 0
+        if self.losses.settled(tick):
+            self._settled.set()
+        if self._moved:
+            self._moved, self._impatient_at = False, tick + PATIENCE
         if self._filling and tick < self._impatient_at:
-            return 0
+            return proven
         lost = max(0, self.losses.unheard - self._tasks.filled_starts)
         new, self._told = max(0, lost - self._told), max(lost, self._told)
-        return new
+        return proven + new
 
     def take_unreadable(self) -> Collection[tuple[Unreadable, int]]:
         """Results that could not be read, by reason, since this was called last."""
@@ -113,8 +141,10 @@ class Gaps:
             return
         for attempt in range(ATTEMPTS):
             try:
-                await (self._fill(results, hand_on) if self._filling else results.try_out())
+                await results.try_out()
                 self.problem = None
+                if self._filling and await self._hears_jobs():
+                    await self._fill(results, hand_on)
                 break
             except BrokerError as error:
                 self.problem = one_line(f"results: {error}")
@@ -126,20 +156,79 @@ class Gaps:
                 break
         self._done()
 
+    async def _hears_jobs(self) -> bool:
+        """Whether workers tell of their jobs here. Else results are of others, or of jobs that are counted nowhere."""
+        await asyncio.sleep(SETTLE_SECONDS)
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._heard_jobs.wait()
+        except TimeoutError:
+            return False
+        return True
+
     async def _fill(self, results: Results, hand_on: Callable[[int], None]) -> None:
-        since = self._since or self._floor
+        began = time.perf_counter()
+        rest = await self._walk(results, hand_on)
+        if time.perf_counter() - began <= REPEAT_SECONDS:
+            await asyncio.sleep(REPEAT_SECONDS)
+            rest = await self._walk(results, hand_on)
+        if rest and await self._started(len(rest)):
+            hand_on(sum(self._tasks.fill(result, None) for result in rest))
+
+    async def _started(self, more: int) -> bool:
+        """Whether workers tell that they started as many jobs more than are counted, and no others."""
+        self._settled.clear()
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._settled.wait()
+        except TimeoutError:
+            return False
+        return self.losses.unheard == self._tasks.filled_starts + more
+
+    async def _walk(self, results: Results, hand_on: Callable[[int], None]) -> list[Result]:
+        """Counts; gives those that may never have run."""
         queue_of = await self._naming() if self._naming is not None else _nothing
+        alike = Alike()
         counted, looked = 0, time.perf_counter()
         try:
-            async for result in results.walk():
-                if since <= result.at <= self._until:
-                    counted += self._tasks.fill(result, queue_of(result.queue) if result.queue else None)
+            async for result in self._found(results, alike):
+                counted += self._tasks.fill(result, queue_of(result.queue) if result.queue else None)
                 if counted >= AT_ONCE or time.perf_counter() - looked > 0.1:
                     hand_on(counted)
                     counted, looked = 0, time.perf_counter()
                     await asyncio.sleep(0)
         finally:
             hand_on(counted)
+        return alike.rest
+
+    async def _found(self, results: Results, alike: Alike) -> AsyncIterator[Result]:
+        """Those that tell how a job of the gap ended."""
+        since, connected = self._since or self._floor, self._until - CLOCKS_AGREE
+        late: list[Result] = []
+        async for found in results.walk():
+            self._moved = True
+            result = self._ours(found) if since <= found.at <= self._until else None
+            if result is None:
+                continue
+            if result.cause is not None:
+                alike.add(result)
+            elif result.name is None and result.at >= connected and len(late) < MOST:
+                late.append(result)
+            else:
+                yield result
+        await asyncio.sleep(SETTLE_SECONDS)  # their events, which tell their names, may be on their way
+        for result in (*late, *alike.failed(self._tasks.ran)):
+            yield result
+
+    def _ours(self, result: Result) -> Result | None:
+        """A result, with the name that its worker has in events; None where that worker tells nothing of its jobs here:
+        it may serve another broker."""
+        if result.worker is None:
+            return result
+        names = [name for prefix in {"", *self.prefixes} if self.losses.hears(name := prefix + result.worker)]
+        if not names:
+            return result if self._tasks.ran(result) else None
+        return replace(result, worker=names[0] if len(names) == 1 else None)
 
     def _done(self) -> None:
         """Nothing more will be told of the gap."""
