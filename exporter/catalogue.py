@@ -119,17 +119,17 @@ QUEUE_OLDEST_READY = Family(
     "which a deferred job loses that is aborted. Celery: messages carry no send time. Of the first 10 messages of "
     "each list it is that which is due for longest, by its task-sent (task_send_sent_event) or its ETA; where neither "
     "tells, the scrape at which the list's head was first seen, given only where the scrape before saw that list "
-    "empty, or the search before did not find the queue (right to one such interval, never too old). A job that a "
-    "worker gave back counts once it comes to the head.",
+    "empty, or the search before did not find the queue (right to one such interval, never too old). A job that its "
+    "task gave back stands at the end: it counts while it is the last there, and once it comes to the head.",
     Q,
 )
 QUEUE_OLDEST_RUNNING = Family(
     "taskqueue_queue_oldest_running_timestamp_seconds",
     "gauge",
     "Since when the longest-running job of the queue runs: its start where that is known, else the first scrape that "
-    "saw it running. Absent if none runs. Celery: by task-started or by the workers' answers, by the worker's clock. "
-    "ARQ: a job tried again at once runs on; the jobs of a lost worker run until "
-    "their in-progress keys lapse (the longest job_timeout and 10 s after their start).",
+    "saw it running. Absent if none runs. Celery: by task-started or by the workers' answers, by the worker's clock "
+    "(by the exporter's where that is more than 5 s off). ARQ: a job tried again at once runs on; the jobs of a lost "
+    "worker run until their in-progress keys lapse (the longest job_timeout and 10 s after their start).",
     Q,
 )
 QUEUE_LAST_PROGRESS = Family(
@@ -373,7 +373,8 @@ FEED_LOST = Family(
     "counter",
     "Records known to be lost: dropped here, as more came in than could be decoded; ARQ's hook: dropped by a worker "
     "that could not write them, or from a stream before they were read; Celery: an estimate of the starts of jobs in a "
-    "gap, by what the heartbeats of workers say that they processed, less the jobs that were counted by their results.",
+    "gap, by what the heartbeats of workers say that they processed, less the jobs that were counted by their results; "
+    "and starts that a worker did not tell of, though it told of the end.",
     F,
 )
 FEED_GAP = Family(

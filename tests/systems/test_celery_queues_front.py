@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from exporter.systems.celery.queues.front import Front, read_front
+from exporter.systems.celery.queues.front import Front, read_front, with_tail
 from tests.systems.celery_queues import message
 from tests.systems.observing import START
 
@@ -87,3 +87,26 @@ def test_a_retry_is_not_due_since_its_job_was_sent() -> None:
 )
 def test_more_is_looked_at_only_where_it_may_tell_more(text: str, depth: int, *, odd: bool) -> None:
     assert front(text, depth=depth).odd is odd
+
+
+@pytest.mark.parametrize(
+    ("last", "oldest"),
+    [
+        (message("sent later"), START - 20),  # pushed as any other
+        (message("sent", **BACK), START - 50),
+        (message("unknown", **BACK), None),
+        (message("sent", retries=1, **BACK), None),
+        (message("sent", eta=NOW - 90, **BACK), START - 50),
+        (message("unknown", eta=NOW + 9, **BACK), START - 20),
+        ("no task", START - 20),
+    ],
+)
+def test_a_job_that_its_task_gave_back_stands_at_the_end(last: str, oldest: float | None) -> None:
+    seen = with_tail(front(message("sent later"), depth=50), last.encode(), SENT.get, NOW)
+    assert seen.oldest(NOW - 3) == oldest
+
+
+def test_beside_one_that_was_given_back_a_job_nobody_told_of_is_due_since_it_was_first_seen() -> None:
+    for sent, oldest in (("sent", START - 50), ("unknown", None)):
+        seen = with_tail(front(message("other"), depth=50), message(sent, **BACK).encode(), SENT.get, NOW)
+        assert seen.oldest(NOW - 3) == oldest

@@ -69,7 +69,13 @@ def test_an_eta_without_offset_is_utc() -> None:
 )
 def test_what_is_no_task_is_told_apart(text: bytes) -> None:
     assert read_message(text) is None
-    assert read_delivered(b"[" + text + b', "", "celery"]') is None
+    found = read_delivered(b"[" + text + b', "", "celery"]')
+    assert found is None or found == Delivered(None, "", "celery")
+
+
+@pytest.mark.parametrize("text", [b"{}", b'{"headers": {}}', b'{"headers": {}, "x": NaN}'])
+def test_the_route_of_what_is_no_task_is_read(text: bytes) -> None:
+    assert read_delivered(b"[" + text + b', "shop", "in"]') == Delivered(None, "shop", "in")
 
 
 @pytest.mark.parametrize("text", [b"{}", b"[]", b"[{}]", b'[{"headers": {"id": "1"}}, 1, 2]', b'["a", "b", "c"]'])

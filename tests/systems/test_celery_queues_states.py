@@ -101,6 +101,12 @@ async def test_every_state_has_its_jobs(stage: Stage, client: redis.Redis) -> No
     assert (seen[QUEUE].oldest_running, seen["letters"].oldest_running) == (START - 30, None)
 
 
+@pytest.mark.parametrize(("ahead", "since"), [(3, START), (3600, None)])
+async def test_no_job_runs_since_a_time_to_come(stage: Stage, ahead: float, since: float | None) -> None:
+    stage.tells.runs = runs("1", since=START + ahead)  # by the clock of a worker that sends no heartbeats
+    assert (await stage.look(QUEUE))[QUEUE].oldest_running == since
+
+
 async def test_a_scheduled_job_gets_reserved_when_its_time_comes(
     stage: Stage, client: redis.Redis, clock: Clock
 ) -> None:
@@ -213,7 +219,7 @@ async def test_a_message_too_large_to_read_leaves_the_states_unknown(
 
 
 @pytest.mark.parametrize(
-    "record", [b"text", b"{}", b"[]", b"[" * 100_000, b"\x80\x04K\x01.", b'[{"headers": {}}, "", "q"]']
+    "record", [b"text", b"{}", b"[]", b"[" * 100_000, b"\x80\x04K\x01.", b'[{"headers": {}}, 1, "q"]']
 )
 async def test_a_message_that_is_no_task_leaves_the_states_unknown(
     stage: Stage, client: redis.Redis, record: bytes
@@ -226,6 +232,48 @@ async def test_a_message_that_is_no_task_leaves_the_states_unknown(
     assert problem.startswith("1 messages in unacked tell no job")
     client.hdel("unacked", "tag")
     assert (await stage.jobs())[RESERVED] == 1
+
+
+@pytest.mark.parametrize("record", ["{}", '{"headers": {}, "body": "protocol 1"}', '{"headers": {"id": 1}}'])
+async def test_what_is_no_task_leaves_the_states_of_its_queue_unknown(
+    stage: Stage, client: redis.Redis, record: str
+) -> None:
+    hold(client, "2")
+    client.hset("unacked", "tag", f'[{record}, "", "letters"]')
+    seen = await stage.look(QUEUE, "letters")
+    assert (seen[QUEUE].jobs[RESERVED], seen[QUEUE].jobs[SCHEDULED]) == (1, 0)
+    assert seen["letters"].jobs == {READY: 0, RUNNING: 0}
+    assert not stage.problems.lines()
+
+
+async def test_a_job_given_back_to_the_end_is_the_oldest(stage: Stage, client: redis.Redis) -> None:
+    stage.tells.sent = {"1": START - 9, "back": START - 60}
+    put(client, message("1"), message("2"), message("back", redelivered=True))
+    assert (await stage.look())[QUEUE].oldest_ready == START - 60
+    put(client, message("3"))
+    assert (await stage.look())[QUEUE].oldest_ready == START - 9, "those behind it hide it"
+
+
+async def test_prefixes_with_few_messages_are_looked_at_as_long_as_there_is_room(
+    stage: Stage, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unacked, "MOST_UNACKED", 5)
+    pulls = stage.queues._pulls
+    for prefix, count in (("a:", 3), ("b:", 3), ("c:", 2)):
+        hold(client, *map(str, range(count)), prefix=prefix)
+    counted = await unacked.count_unacked(pulls, ["a:", "b:", "c:"], stage.problems)
+    assert (counted.messages, counted.few) == (8, ["a:", "c:"])
+
+
+async def test_states_are_absent_until_all_bytes_are_read(
+    stage: Stage, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unacked, "NEW_BYTES", 2_000_000)
+    hold(client, *map(str, range(250)), argsrepr="x" * 30_000)
+    assert RESERVED not in await stage.jobs()
+    for _ in range(5):
+        found = await stage.jobs()
+    assert found[RESERVED] == 250
 
 
 async def test_delivery_tags_too_large_to_read_leave_the_depths(

@@ -1,8 +1,9 @@
 """The first messages of a queue's list: since when the oldest of its jobs is due.
 
 A list is in the order of sending, but for jobs with an ETA, which are due later than they were sent, and those that
-came back to the head (kombu's `_do_restore_message`), which were sent earlier. So all of those are looked at, up to the
-first job that is neither: who stands behind it was sent later.
+came back (kombu's `_do_restore_message`), which were sent earlier. So all of those at the head are looked at, up to the
+first job that is neither: who stands behind it was sent later. A job that its task gave back (`Reject(requeue=True)`)
+comes to the tail: it is seen until another is sent.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 
 import msgspec
+from msgspec.structs import replace
 
 from exporter.systems.celery.queues.messages import Message, read_message
 
@@ -29,10 +31,13 @@ class Front(msgspec.Struct, frozen=True):
     """Whether the first message was put there when it got due: it has no ETA, and did not come back."""
     odd: bool
     """Whether more than the first message has to be looked at."""
+    back: float | None = math.inf
+    """When the last job became due, as `due`, where that came back."""
 
     def oldest(self, since: float | None) -> float | None:
         """When the oldest job became due: by what is known of it, else `since` when it is seen to be there."""
-        return since if self.due is None and self.fresh else self.due
+        oldest = since if self.due is None and self.fresh else self.due
+        return None if oldest is None or self.back is None else min(oldest, self.back)
 
 
 def read_front(texts: Sequence[bytes], depth: int, due: Due, now: float) -> Front:
@@ -46,6 +51,14 @@ def read_front(texts: Sequence[bytes], depth: int, due: Due, now: float) -> Fron
     fresh = first is None or (first.due is None and not first.redelivered)
     whole = len(messages) >= depth
     return Front(hash(texts[0]), _oldest(messages, due, now, whole=whole), fresh, odd=_is_odd(first) and not whole)
+
+
+def with_tail(front: Front, text: bytes, due: Due, now: float) -> Front:
+    """The same, of a list whose last message that is."""
+    message = read_message(text)
+    if message is None or not message.redelivered:
+        return front
+    return replace(front, back=_due_at(message, due, now))
 
 
 def _is_odd(message: Message | None) -> bool:

@@ -62,20 +62,25 @@ class Lists:
 
     async def heads(self, lists: Sequence[List], problems: Problems) -> dict[List, bytes]:
         """The message at the head of each list."""
-        found = await self._peek(lists, 1, _PEEKED_LISTS, problems)
+        found = await self._peek(lists, (-1, -1), _PEEKED_LISTS, problems)
+        return {where: messages[0] for where, messages in found.items() if messages}
+
+    async def tails(self, lists: Sequence[List], problems: Problems) -> dict[List, bytes]:
+        """The message at the end of each list, that was pushed last."""
+        found = await self._peek(lists, (0, 0), _PEEKED_LISTS, problems)
         return {where: messages[0] for where, messages in found.items() if messages}
 
     async def fronts(self, lists: Sequence[List], problems: Problems) -> dict[List, list[bytes]]:
         """The first messages of each list, `FRONT` at most, the head first."""
-        return await self._peek(lists, FRONT, _PEEKED_BEHIND, problems)
+        return await self._peek(lists, (-FRONT, -1), _PEEKED_BEHIND, problems)
 
     async def _peek(
-        self, lists: Sequence[List], count: int, at_once: int, problems: Problems
+        self, lists: Sequence[List], part: tuple[int, int], at_once: int, problems: Problems
     ) -> dict[List, list[bytes]]:
         found: dict[List, list[bytes]] = {}
         for start in range(0, len(lists), at_once):
             try:
-                await self._peek_at(lists[start : start + at_once], count, found, problems)
+                await self._peek_at(lists[start : start + at_once], part, found, problems)
             except BrokerError as error:  # the depths stand
                 problems.add(f"heads of queues not read: {error}")
                 break
@@ -91,17 +96,17 @@ class Lists:
                 self._fine.add(queue)
 
     async def _peek_at(
-        self, lists: Sequence[List], count: int, found: dict[List, list[bytes]], problems: Problems
+        self, lists: Sequence[List], part: tuple[int, int], found: dict[List, list[bytes]], problems: Problems
     ) -> None:
         try:
-            replies = await self._pulls.many(("LRANGE", self._key(where), -count, -1) for where in lists)
+            replies = await self._pulls.many(("LRANGE", self._key(where), *part) for where in lists)
         except ReplyTooLarge as error:
             if len(lists) == 1:
                 problems.add(f"head not read: {error}", lists[0][0])
                 return
             half = len(lists) // 2
-            await self._peek_at(lists[:half], count, found, problems)
-            await self._peek_at(lists[half:], count, found, problems)
+            await self._peek_at(lists[:half], part, found, problems)
+            await self._peek_at(lists[half:], part, found, problems)
             return
         for where, messages in zip(lists, replies, strict=True):
             if not problems.note(where[0], messages):

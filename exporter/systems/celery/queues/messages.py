@@ -31,7 +31,8 @@ class Message(msgspec.Struct, frozen=True, gc=False):
 class Delivered(msgspec.Struct, frozen=True, gc=False):
     """A message in a worker's hands, and how it was sent: kombu finds its queue by that."""
 
-    message: Message
+    message: Message | None
+    """None for what is no task of Celery's."""
     exchange: str
     routing_key: str
 
@@ -48,6 +49,7 @@ class _Envelope(msgspec.Struct, gc=False):
 
 
 _Record = tuple[_Envelope, _Name | None, _Name | None]
+_Route = tuple[dict[str, Any], _Name | None, _Name | None]
 _ENVELOPE: Final = msgspec.json.Decoder(_Envelope)
 _RECORD: Final = msgspec.json.Decoder(_Record)
 
@@ -59,10 +61,12 @@ def read_message(text: bytes) -> Message | None:
 
 
 def read_delivered(text: bytes) -> Delivered | None:
-    """A message of `unacked`: in JSON, it, the exchange and the routing key. As `read_message`."""
+    """A message of `unacked`: in JSON, it, the exchange and the routing key; None for what is none. Never raises."""
     record = _read(_RECORD, _Record, text)
-    message = None if record is None else _message(record[0])
-    return None if record is None or message is None else Delivered(message, record[1] or "", record[2] or "")
+    if record is None:
+        record = _read_odd(_Route, text)
+        return None if record is None else Delivered(None, record[1] or "", record[2] or "")
+    return Delivered(_message(record[0]), record[1] or "", record[2] or "")
 
 
 def _message(envelope: _Envelope) -> Message | None:

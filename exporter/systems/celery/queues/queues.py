@@ -9,17 +9,18 @@ from exporter.brokers.pulls import Pulls
 from exporter.model import JobState, QueueState
 from exporter.safe.text import UNKNOWN
 from exporter.systems.celery.options import CeleryOptions
-from exporter.systems.celery.queues.front import Front, read_front
+from exporter.systems.celery.queues.front import Front, read_front, with_tail
 from exporter.systems.celery.queues.lists import List, Lists
 from exporter.systems.celery.queues.search import Search
 from exporter.systems.celery.queues.states import InHand, note_strays, sort, states
 from exporter.systems.celery.queues.unacked import Counted, Messages, Unacked, count_unacked
 from exporter.systems.celery.queues.watched import Watched
 from exporter.systems.celery.workers.running import Running
+from exporter.systems.celery.workers.skew import AGREE
 from exporter.systems.keys import Problems
 
 
-class Told(Protocol):
+class Heard(Protocol):
     """What events and workers tell of the jobs in the queues."""
 
     def due(self, job: str) -> float | None:
@@ -39,12 +40,12 @@ class Queues:
     """What earlier scrapes saw of them is remembered."""
 
     def __init__(
-        self, pulls: Pulls, options: CeleryOptions, search: Search, told: Told, clock: Callable[[], float]
+        self, pulls: Pulls, options: CeleryOptions, search: Search, heard: Heard, clock: Callable[[], float]
     ) -> None:
         self._pulls = pulls
         self._clock = clock
         self._search = search
-        self._told = told
+        self._heard = heard
         self._only = options.global_keyprefix
         self._lists = Lists(pulls, options.priority_steps, options.separator, self._only)
         self._unacked = Unacked(pulls)
@@ -60,7 +61,7 @@ class Queues:
         fronts, now = await self._fronts(depths, problems)
         messages = await self._unacked.read(counted.few, tags, problems)
         in_hand = await self._in_hand(names, messages, now, problems)
-        running = self._told.running_jobs()
+        running = self._heard.running_jobs()
         self._watched = {name: watched for name, watched in self._watched.items() if name in names}
         found = [
             self._state(name, depths, fronts, in_hand, running, now, appeared=appeared)
@@ -73,13 +74,15 @@ class Queues:
         """Of each list that has jobs, the first ones: as many as it takes. And when they were there."""
         heads = await self._lists.heads([where for where, depth in depths.items() if depth], problems)
         now = self._clock()
-        fronts = {where: read_front([text], depths[where], self._told.due, now) for where, text in heads.items()}
+        fronts = {where: read_front([text], depths[where], self._heard.due, now) for where, text in heads.items()}
         if odd := [where for where, front in fronts.items() if front.odd]:
             more = await self._lists.fronts(odd, problems)
             now = self._clock()
             fronts |= {
-                where: read_front(texts, depths[where], self._told.due, now) for where, texts in more.items() if texts
+                where: read_front(texts, depths[where], self._heard.due, now) for where, texts in more.items() if texts
             }
+        tails = await self._lists.tails([where for where in fronts if depths[where] > 1], problems)
+        fronts |= {where: with_tail(fronts[where], text, self._heard.due, now) for where, text in tails.items()}
         return fronts, now
 
     async def _in_hand(
@@ -120,7 +123,12 @@ class Queues:
             jobs=jobs,
             ready_by_priority=by_priority,
             oldest_ready=watched.oldest_ready,
-            # A job whose queue is not known may run for longer.
-            oldest_running=None if running is None or UNKNOWN in running.jobs else running.oldest.get(queue),
-            last_progress=max(watched.last_progress, min(now, self._told.progress(queue) or 0.0)),
+            oldest_running=None if running is None else _oldest_running(queue, running, now),
+            last_progress=max(watched.last_progress, min(now, self._heard.progress(queue) or 0.0)),
         )
+
+
+def _oldest_running(queue: str, running: Running, now: float) -> float | None:
+    """A job whose queue is not known may run for longer; what began in time to come tells of a clock that is wrong."""
+    oldest = None if UNKNOWN in running.jobs else running.oldest.get(queue)
+    return None if oldest is None or oldest > now + AGREE else min(oldest, now)

@@ -90,7 +90,7 @@ async def sort(messages: Messages, prefix: str, routes: Routes, now: float) -> S
             found.strays += 1
             continue
         queues = routes.queues(prefix, delivered.exchange, delivered.routing_key)
-        if len(queues) != 1:
+        if len(queues) != 1 or delivered.message is None:
             found.unsure |= queues
             found.strays += not queues
             continue
