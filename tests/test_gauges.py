@@ -70,6 +70,8 @@ def test_workers_counts_those_that_live_and_are_known() -> None:
 
     assert shown(make(), Observation(workers=[up, down]))[series("workers")] == 1
     assert series("workers") not in shown(make(), Observation(workers=None))
+    some = shown(make(), Observation(workers=[up, down], all_workers=False))
+    assert (series("workers") in some, some[series("worker_up", worker="b")]) == (False, 0)
 
 
 def test_names_are_cleaned() -> None:

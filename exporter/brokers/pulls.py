@@ -115,9 +115,10 @@ class Pulls:
         async for page in self._cursor(("SCAN",), arguments):
             yield page
 
-    async def members(self, key: bytes) -> AsyncIterator[list[bytes]]:
-        """Pages of the members of a set: SMEMBERS of a large one would hold up the server."""
-        async for page in self._cursor(("SSCAN", key), ()):
+    async def members(self, key: bytes, *arguments: str) -> AsyncIterator[list[bytes]]:
+        """Pages of the members that SSCAN yields with `arguments` (MATCH): SMEMBERS of a large set would hold up the
+        server."""
+        async for page in self._cursor(("SSCAN", key), arguments):
             yield page
 
     async def _cursor(self, command: Command, arguments: tuple[str, ...]) -> AsyncIterator[list[bytes]]:
