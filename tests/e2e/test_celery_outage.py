@@ -212,17 +212,17 @@ def test_a_thousand_jobs_that_end_in_an_outage_of_a_minute_are_counted_once(stag
             one.until_written(40 + 1000 + 3)
             wait_until(lambda: time.monotonic() - began > 60, 90.0)
             assert sum(one.shown("outcome").values()) == 40
-        second.touch()
         # then
+        one.until_ended(40 + 1000 + 3)
+        second.touch()  # while no results are read: their ends are told by events
         one.until_told("queue", "task", "outcome")
         exceptions = "taskqueue_job_exceptions_total"
         for name, count in {"ValueError": 104, "KeyError": 52, "Refused": 52}.items():
             assert total(one.watch.scrape(), exceptions, system="celery", exception=name) == count
-        one.until_lost(2)  # the starts of those that ended later
         # and what follows
         one.send_all_kinds(2)
         one.until_told("queue", "task", "outcome")
-        assert one.lost() == 2
+        assert one.lost() <= 2  # the starts of those that ended later, where an event told that before their results
 
 
 @pytest.mark.slow

@@ -373,66 +373,22 @@ async def test_results_of_a_worker_that_tells_nothing_here_are_of_others(
     assert sorted(end.job_id for end in sink.finished) == ["a", "b", "heard of"]
 
 
-# -- jobs of chains ---------------------------------------------------------------------------------------------
+# -- many failures at once --------------------------------------------------------------------------------------
 
 FAILED = {"status": "FAILURE", "result": {"exc_type": "ValueError", "exc_message": ["x"]}, "traceback": "Traceback"}
 
 
-async def test_of_failures_that_look_alike_the_first_counts(
-    pulls: Pulls, clock: Clock, sink: RecordingSink, server: redis.Redis, monkeypatch: pytest.MonkeyPatch
+async def test_failures_that_look_alike_count_each(
+    pulls: Pulls, clock: Clock, sink: RecordingSink, server: redis.Redis
 ) -> None:
-    monkeypatch.setattr(gaps, "PATIENCE", 0.05)
     feed = make_feed(pulls, clock, Monotonic())
 
     def act() -> None:
         for number in range(4):
-            stand(server, f"chain {number}", START + 30 + number / 1000, **FAILED)
-        stand(server, "later", START + 31, **FAILED)
-        stand(server, "another", START + 30, **FAILED | {"traceback": "Other"})
-        stand(server, "done", START + 30)
+            stand(server, str(number), START + 30 + number / 1000, **FAILED)
 
     await after_a_gap(feed, clock, sink, act)
-    assert sorted(end.job_id for end in sink.finished) == ["another", "chain 0", "done", "later"]
-
-
-async def test_of_failures_beside_one_that_was_heard_none_counts(
-    pulls: Pulls, clock: Clock, sink: RecordingSink, server: redis.Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(gaps, "PATIENCE", 0.05)
-    feed = make_feed(pulls, clock, Monotonic())
-    async with following(feed, sink):
-        publish(server, fields("task-failed", "head", at=START, exception="ValueError('x')", traceback="Traceback"))
-        await until(lambda: sink.received_by_kind["job"])
-    await after_a_gap(
-        *(feed, clock, sink),
-        lambda: [stand(server, uuid, START + at, **FAILED) for uuid, at in (("head", 0), ("tail", 0.002))],
-    )
-    assert [end.job_id for end in sink.finished] == ["head"]
-
-
-@pytest.mark.parametrize(("started", "count"), [(4, 4), (3, 1), (5, 1)])
-async def test_all_count_where_workers_started_as_many(
-    pulls: Pulls, clock: Clock, sink: RecordingSink, server: redis.Redis, monkeypatch: pytest.MonkeyPatch,
-    started: int, count: int,
-) -> None:  # fmt: skip
-    monkeypatch.setattr(gaps, "PATIENCE", 5.0)
-    monotonic = Monotonic()
-    feed = make_feed(pulls, clock, monotonic)
-    async with following(feed, sink):
-        beats(server, 1)
-        await until(lambda: sink.received_by_kind["worker"] == BEATS)
-    clock.now += 60
-    for number in range(4):
-        stand(server, str(number), START + 30 + number / 1000, **FAILED)
-    async with following(feed, sink):
-        beats(server, 1 + started)
-        await until(lambda: sink.received_by_kind["worker"] == 2 * BEATS)
-        assert feed._gaps._since is not None
-        monotonic.now += FAMILIAR_SECONDS
-        await until(lambda: feed._gaps._since is None)
-        feed._look_at_clock()
-    assert len(sink.finished) == count
-    assert sink.lost_events == max(0, started - count)
+    assert sorted(end.job_id for end in sink.finished) == ["0", "1", "2", "3"]
 
 
 # -- losses -----------------------------------------------------------------------------------------------------

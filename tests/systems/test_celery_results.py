@@ -51,12 +51,6 @@ def read(document: object, accepted: tuple[str, ...] = JSON) -> Result | Unreada
     return read_result("a", json.dumps(document).encode(), accepted)
 
 
-def told(found: Result | Unreadable | None) -> Result:
-    """What is told of the job: not by which text."""
-    assert isinstance(found, Result)
-    return msgspec.structs.replace(found, cause=None)
-
-
 # -- one result -------------------------------------------------------------------------------------------------
 
 
@@ -77,7 +71,7 @@ def told(found: Result | Unreadable | None) -> Result:
     ],
 )
 def test_how_a_job_ended(document: dict[str, Any], outcome: Outcome, exception: str | None) -> None:
-    assert told(read(document)) == Result("a", START, outcome, exception)
+    assert read(document) == Result("a", START, outcome, exception)
 
 
 @pytest.mark.parametrize("status", ["PENDING", "RECEIVED", "STARTED", "RETRY", "PROGRESS", ""])
@@ -96,18 +90,6 @@ def test_when_it_ended_whatever_the_time_zone(written: str) -> None:
     found = read(meta(date_done=written))
     assert isinstance(found, Result)
     assert found.at == START
-
-
-def test_failures_that_may_be_of_a_chain_are_told_by_what_is_the_same() -> None:
-    failures = map(read, (failure(), failure(), failure(traceback="x"), failure("KeyError")))
-    causes = [found.cause for found in failures if isinstance(found, Result)]
-    assert causes[0] == causes[1]
-    assert len(set(causes)) == 3
-    assert None not in causes
-    for plain in (meta(), failure(name="charge", worker="w"), revoked("expired")):
-        found = read(plain)
-        assert isinstance(found, Result)
-        assert found.cause is None
 
 
 def test_jobs_behind_a_failure_in_a_chain_never_ran() -> None:
@@ -155,7 +137,7 @@ def test_what_cannot_be_read(value: bytes, reason: Unreadable) -> None:
 
 
 def test_msgpack_is_read_where_it_is_accepted() -> None:
-    assert told(read_result("a", msgspec.msgpack.encode(failure()), BOTH)) == told(read(failure()))
+    assert read_result("a", msgspec.msgpack.encode(failure()), BOTH) == read(failure())
     assert read_result("a", msgspec.msgpack.encode(revoked("expired")), ("msgpack",)) == read(revoked("expired"))
     assert read_result("a", json.dumps(meta()).encode(), ("msgpack",)) is Unreadable.ENCODING
 
@@ -163,7 +145,7 @@ def test_msgpack_is_read_where_it_is_accepted() -> None:
 @pytest.mark.parametrize("odd", [float("nan"), "\udcff"])
 @pytest.mark.parametrize("make", [meta, failure, lambda **more: revoked("expired", **more)])
 def test_odd_values_in_what_a_job_gave_back_spoil_nothing(odd: object, make: Callable[..., dict[str, Any]]) -> None:
-    assert told(read(make(children=[odd]))) == told(read(make()))
+    assert read(make(children=[odd])) == read(make())
     assert read(meta(result=odd)) == read(meta())
 
 

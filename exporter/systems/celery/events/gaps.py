@@ -16,7 +16,6 @@ from exporter.systems.celery.events.frames import Event
 from exporter.systems.celery.events.loss import ENDS, Losses
 from exporter.systems.celery.jobs.table import CLOCKS_AGREE
 from exporter.systems.celery.jobs.tasks import Tasks
-from exporter.systems.celery.results.alike import MOST, Alike
 from exporter.systems.celery.results.metas import Result
 from exporter.systems.celery.results.results import Results
 
@@ -34,6 +33,8 @@ AT_ONCE: Final = 200
 """Jobs counted before what came of them is handed on."""
 SETTLE_SECONDS: Final = 1.0
 """For which results wait: events that are on their way tell more."""
+MOST_LATE: Final = 50_000
+"""Results that wait at one time."""
 REPEAT_SECONDS: Final = 5.0
 """Between two walks, where one takes no longer: workers that lost the same Redis write late, and the new ones are heard
 of late."""
@@ -57,7 +58,6 @@ class Gaps:
         self.prefixes: set[str] = set()
         """What events put before the names of workers."""
         self._heard_jobs = asyncio.Event()
-        self._settled = asyncio.Event()
         self._moved = False
         self._tasks = tasks
         self._results = results
@@ -113,8 +113,6 @@ class Gaps:
     def take_losses(self, tick: float) -> int:
         """How many starts are lost for good, more than were told of before."""
         proven, self.losses.proven = self.losses.proven, 0
-        if self.losses.settled(tick):
-            self._settled.set()
         if self._moved:
             self._moved, self._impatient_at = False, tick + PATIENCE
         if self._filling and tick < self._impatient_at:
@@ -168,30 +166,16 @@ class Gaps:
 
     async def _fill(self, results: Results, hand_on: Callable[[int], None]) -> None:
         began = time.perf_counter()
-        rest = await self._walk(results, hand_on)
+        await self._walk(results, hand_on)
         if time.perf_counter() - began <= REPEAT_SECONDS:
             await asyncio.sleep(REPEAT_SECONDS)
-            rest = await self._walk(results, hand_on)
-        if rest and await self._started(len(rest)):
-            hand_on(sum(self._tasks.fill(result, None) for result in rest))
+            await self._walk(results, hand_on)
 
-    async def _started(self, more: int) -> bool:
-        """Whether workers tell that they started as many jobs more than are counted, and no others."""
-        self._settled.clear()
-        try:
-            async with asyncio.timeout(PATIENCE):
-                await self._settled.wait()
-        except TimeoutError:
-            return False
-        return self.losses.unheard == self._tasks.filled_starts + more
-
-    async def _walk(self, results: Results, hand_on: Callable[[int], None]) -> list[Result]:
-        """Counts; gives those that may never have run."""
+    async def _walk(self, results: Results, hand_on: Callable[[int], None]) -> None:
         queue_of = await self._naming() if self._naming is not None else _nothing
-        alike = Alike()
         counted, looked = 0, time.perf_counter()
         try:
-            async for result in self._found(results, alike):
+            async for result in self._found(results):
                 counted += self._tasks.fill(result, queue_of(result.queue) if result.queue else None)
                 if counted >= AT_ONCE or time.perf_counter() - looked > 0.1:
                     hand_on(counted)
@@ -199,9 +183,8 @@ class Gaps:
                     await asyncio.sleep(0)
         finally:
             hand_on(counted)
-        return alike.rest
 
-    async def _found(self, results: Results, alike: Alike) -> AsyncIterator[Result]:
+    async def _found(self, results: Results) -> AsyncIterator[Result]:
         """Those that tell how a job of the gap ended."""
         since, connected = self._since or self._floor, self._until - CLOCKS_AGREE
         late: list[Result] = []
@@ -210,14 +193,12 @@ class Gaps:
             result = self._ours(found) if since <= found.at <= self._until else None
             if result is None:
                 continue
-            if result.cause is not None:
-                alike.add(result)
-            elif result.name is None and result.at >= connected and len(late) < MOST:
+            if result.name is None and result.at >= connected and len(late) < MOST_LATE:
                 late.append(result)
             else:
                 yield result
         await asyncio.sleep(SETTLE_SECONDS)  # their events, which tell their names, may be on their way
-        for result in (*late, *alike.failed(self._tasks.ran)):
+        for result in late:
             yield result
 
     def _ours(self, result: Result) -> Result | None:

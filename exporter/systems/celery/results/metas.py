@@ -46,8 +46,6 @@ class Result(msgspec.Struct, frozen=True, gc=False):
     retries: int | None = None
     doubtful: bool = False
     """It may be of a job that never ran: Celery writes results for those behind a failure in a chain or a chord."""
-    cause: int | None = None
-    """Of a failure that may be told of such a job as well: what is the same then (`results/alike.py`)."""
 
 
 class _Meta(msgspec.Struct, frozen=True, gc=False):
@@ -108,7 +106,6 @@ def _read(job_id: str, meta: _Meta, raised: msgspec.json.Decoder[_Raised] | Any)
         worker=meta.worker or None,
         retries=meta.retries,
         doubtful=_doubtful(meta, error),
-        cause=_cause(meta),
     )
 
 
@@ -143,13 +140,6 @@ def _doubtful(meta: _Meta, error: _Raised) -> bool:
         return False
     untraced = bytes(meta.traceback) in _NOTHING and error.exc_type not in _BY_THE_WORKER
     return untraced or error.exc_type == _CHORD_ERROR
-
-
-def _cause(meta: _Meta) -> int | None:
-    """Without `result_extended` the jobs behind a failure in a chain have the very result of the one that failed."""
-    if meta.status != "FAILURE" or meta.name is not msgspec.UNSET:
-        return None
-    return hash((bytes(meta.result), bytes(meta.traceback)))
 
 
 def _class(exc_type: str | None) -> str:
