@@ -13,7 +13,7 @@ UNITS := -m pytest -q -n 3 --dist loadfile --ignore tests/e2e
 # Of the end-to-end tests most wait for processes. These do need it: they fill it, or measure how long something takes.
 ALONE := $(wildcard $(patsubst %,tests/e2e/test_%.py, acl birth cardinality faults feed_faults flood http scale truth_arq \
     truth_celery))
-IN_PAIRS := -n 2 --dist loadfile
+BESIDE_EACH_OTHER := -n 3 --dist loadfile
 
 # Workers of older versions of arq run in environments of their own: of the oldest in every run of the tests, of these
 # in `make test-matrix`. The newest is in the environment of the tests.
@@ -37,7 +37,7 @@ test: servers lint test-main test-celery57 test-newest ## servers, lint and all 
 .PHONY: test-main
 test-main: .venv-test/.made .venv-arq023/.made $(CELERIES:%=%/.made) ## all tests, on the first Python
 	@.venv-test/bin/python $(UNITS)
-	@.venv-test/bin/python -m pytest -q $(IN_PAIRS) tests/e2e $(ALONE:%=--ignore %)
+	@.venv-test/bin/python -m pytest -q $(BESIDE_EACH_OTHER) tests/e2e $(ALONE:%=--ignore %)
 	@.venv-test/bin/python -m pytest -q $(ALONE)
 
 # The exporter with the newest redis-py, watching jobs of the arq that cannot live beside it: all that it asks of a Redis
@@ -47,7 +47,7 @@ ASKS_REDIS := acl layouts queues workers hook_workers celery_queues celery_worke
 .PHONY: test-celery57
 test-celery57: .venv-test/.made .venv-celery57/.made ## end-to-end tests of what it asks of Redis, with the exporter in the stack of Celery 5.7
 	@echo "what it asks of Redis, with the exporter in the stack of Celery 5.7"
-	@$(OF_CELERY57) -m pytest -q $(IN_PAIRS) -m "not slow" $(wildcard $(ASKS_REDIS:%=tests/e2e/test_%.py))
+	@$(OF_CELERY57) -m pytest -q $(BESIDE_EACH_OTHER) -m "not slow" $(wildcard $(ASKS_REDIS:%=tests/e2e/test_%.py))
 	@$(OF_CELERY57) -m pytest -q -m "not slow" tests/e2e/test_faults.py
 
 .PHONY: test-matrix
@@ -62,24 +62,28 @@ test-matrix: .venv-test/.made $(OLDER_ARQS:%=.venv-arq%/.made) $(CELERIES:%=%/.m
 	    echo "ends of tasks with $$($$python -c 'import celery; print("celery", celery.__version__)')"; \
 	    TEST_CELERY_PYTHONS=$(CURDIR)/$$python .venv-test/bin/python -m pytest -q tests/e2e/test_celery_endings.py || status=1; \
 	done; \
+	echo "an outage of a minute"; \
+	TEST_OUTAGE_SECONDS=60 .venv-test/bin/python -m pytest -q tests/e2e/test_celery_outage.py || status=1; \
 	exit $$status
 
+# What depends on the interpreter or on what is installed beside it; the systems' own logic is left to `make test-matrix`.
 .PHONY: test-newest
-test-newest: .venv-test/.made ## all but the slow and the end-to-end tests, on the newest Python where present
-	$(call on-each,$(lastword $(OTHER_PYTHONS)))
+test-newest: NOT_ON_EACH := --ignore tests/systems --ignore tests/hooks
+test-newest: .venv-test/.made ## units but those of the systems and the hook, on the newest Python where present
+	$(call on-each,$(lastword $(OTHER_PYTHONS)),NOT_ON_EACH='$(NOT_ON_EACH)')
 
 # Runs on those of these Pythons that are present, but for the one that runs all tests.
 define on-each
 @main=$$(.venv-test/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
 	for version in $(1); do \
 	    [ "$$version" = "$$main" ] || ! scripts/find-python "$$version" >/dev/null 2>&1 || \
-	        $(MAKE) "test-$$version" || exit 1; \
+	        $(MAKE) "test-$$version" $(2) || exit 1; \
 	done
 endef
 
 test-3.%: .venv-3.%/.made
 	@echo "the same on Python 3.$*"
-	@.venv-3.$*/bin/python $(UNITS) -m "not slow"
+	@.venv-3.$*/bin/python $(UNITS) -m "not slow" $(NOT_ON_EACH)
 
 .PHONY: servers
 servers: ## the servers that tests need, from the distribution's packages where they may be installed

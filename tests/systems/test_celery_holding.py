@@ -6,7 +6,7 @@ import pytest
 
 from exporter.model import Enqueued, Finished, JobEvent, Outcome, Started
 from exporter.safe.text import UNKNOWN
-from exporter.systems.celery.jobs.holding import GRACE, JOBS_AT_ONCE, MOST_HELD, SENT_MEMORY
+from exporter.systems.celery.jobs.holding import GRACE, JOBS_AT_ONCE, MOST_HELD, READING_GRACE, SENT_MEMORY
 from tests.systems.celery_frames import event
 from tests.systems.celery_table import Table
 from tests.systems.observing import START
@@ -144,3 +144,23 @@ def test_what_is_held_of_one_job_is_bounded(table: Table) -> None:
     assert table.all() == []
     table.tell("started")
     assert len(table.all()) == MOST_HELD
+
+
+# -- results that may have the names ----------------------------------------------------------------------------
+
+
+def test_an_end_without_any_name_waits_while_results_are_read(table: Table) -> None:
+    table.held.reading_results = True
+    table.tell("succeeded", runtime=1.0)
+    table.pass_by(GRACE + 1)
+    assert table.all() == []
+    table.pass_by(READING_GRACE)
+    assert table.all() == [Finished(UNKNOWN, UNKNOWN, "a", START, Outcome.SUCCEEDED, run=1.0)]
+
+
+def test_ends_of_jobs_with_a_name_and_starts_do_not_wait_for_results(table: Table) -> None:
+    table.held.reading_results = True
+    table.receive("named")
+    table.tell("succeeded", "named", runtime=1.0)
+    table.tell("started", "b")
+    assert [type(told) for told in table.all()] == [Finished, Started]

@@ -85,6 +85,7 @@ class Gaps:
                 self._floor, self._since = now, None
         self._until = now + CLOCKS_AGREE
         self._filling = self._results is not None and self._since is not None
+        self._tasks.held.reading_results = self._filling
         if self._filling:
             self._tasks.ended.keep()
         self._impatient_at = tick + PATIENCE
@@ -214,7 +215,7 @@ class Gaps:
     def _done(self) -> None:
         """Nothing more will be told of the gap."""
         self._since = None
-        self._filling = False
+        self._filling = self._tasks.held.reading_results = False
         self._tasks.ended.release()
 
 

@@ -18,6 +18,8 @@ from exporter.systems.celery.jobs.job import Happened, Job
 
 GRACE: Final = 2.0
 """Seconds that something waits."""
+READING_GRACE: Final = 10.0
+"""The same of the end of a job without any name while results are read, which may have it."""
 SENT_MEMORY: Final = 300.0
 """Seconds that producers count as sending `task-sent` after one of them did."""
 JOBS_AT_ONCE: Final = 200
@@ -34,6 +36,8 @@ class Holding:
         self.events: list[JobEvent] = []
         self.progress: dict[str, float] = {}
         """When the last job of a queue started."""
+        self.reading_results = False
+        """Whether results are read that may name what nothing else does."""
         self._grace = grace
         self._waiting: deque[tuple[float, Job]] = deque()  # until when, in that order
         self._tick = 0.0
@@ -66,11 +70,12 @@ class Holding:
         if job.rejected is not None:
             self.settle(job)
         if job.held is None:
-            if job.queue is not None or job.settled or self._tick - self._last_sent >= SENT_MEMORY:
+            by_result = self.reading_results and job.name is None and type(event) is Finished
+            if not (by_result or self._waits(job)):
                 name(job)
                 self._record(event if job.queue is None else under(job.queue, event))
                 return
-            self.hold(job)
+            self.hold(job, READING_GRACE if by_result else self._grace)
         self._append(job, event, began)
 
     def reject(self, job: Job, event: Finished, worker: str) -> None:
@@ -92,11 +97,11 @@ class Holding:
         if job.queue is not None or job.settled:
             self.release(job)
 
-    def hold(self, job: Job) -> None:
+    def hold(self, job: Job, grace: float | None = None) -> None:
         """Holds what happens to a job from now on."""
         if job.held is None:
             job.held = []
-        job.held_until = self._tick + self._grace
+        job.held_until = self._tick + (self._grace if grace is None else grace)
         self._waiting.append((job.held_until, job))
 
     def release(self, job: Job) -> None:
@@ -109,6 +114,12 @@ class Holding:
             self._record(named if began is None else replace(named, wait=job.waited(began)))
 
     # -- within -------------------------------------------------------------------------------------------------
+
+    def _waits(self, job: Job) -> bool:
+        """Whether a `task-sent` may come yet that tells its queue."""
+        if job.queue is not None or job.settled:
+            return False
+        return self._tick - self._last_sent < SENT_MEMORY
 
     def _append(self, job: Job, event: Happened, began: float | None) -> None:
         if job.held is not None:
