@@ -59,9 +59,8 @@ def needs(broker: Broker) -> list[Need]:
         (BROKER, pulls.permissions()),
         *((name, SYSTEMS[name](pulls, options).permissions()) for name, options in broker.systems.items()),
         *(
-            (name, collector(broker.name, pulls).permissions())
-            for name, collector in REDIS_COLLECTORS.items()
-            if name in broker.collectors
+            (name, REDIS_COLLECTORS[name](broker.name, pulls, options).permissions())
+            for name, options in broker.collectors.items()
         ),
     ]
     return [Need(collector, one) for collector, several in asking for one in several]

@@ -21,7 +21,7 @@ from exporter import catalogue as c
 from exporter.brokers.pulls import Pulls
 from exporter.brokers.turn import Turn
 from exporter.collectors import HOST_COLLECTORS, REDIS_COLLECTORS
-from exporter.collectors.base import HostCollector, RedisCollector
+from exporter.collectors.base import CollectorOptions, HostCollector, RedisCollector
 from exporter.config import Broker, Config
 from exporter.feeds import Followed
 from exporter.ledger import Ledger
@@ -81,9 +81,8 @@ class Watched:
                 for system, followed in zip(self._systems, self.followed, strict=True)
             ),
             *(
-                _collector_source(REDIS_COLLECTORS[name](broker.name, self._pulls))
-                for name in REDIS_COLLECTORS
-                if name in broker.collectors
+                _collector_source(REDIS_COLLECTORS[name](broker.name, self._pulls, options))
+                for name, options in broker.collectors.items()
             ),
         ]
 
@@ -232,12 +231,13 @@ class Engine:
         )
         return watched
 
-    async def _apply_hosts(self, wanted: Collection[str]) -> None:
-        for name in [name for name in self._hosts if name not in wanted]:
+    async def _apply_hosts(self, wanted: Mapping[str, CollectorOptions]) -> None:
+        before = self.config.host_collectors
+        for name in [name for name in self._hosts if wanted.get(name) != before[name]]:
             await self._hosts.pop(name).close()
-        for name in wanted:
+        for name, options in wanted.items():
             if name not in self._hosts:
-                self._hosts[name] = _host_source(HOST_COLLECTORS[name]())
+                self._hosts[name] = _host_source(HOST_COLLECTORS[name](options))
 
 
 def _ledger(system: RedisSystem, broker: str, config: Config, folded: Folded) -> Ledger:
@@ -272,14 +272,15 @@ def _system_source(system: RedisSystem, followed: Followed, limits: Limits, fold
 def _collector_source(collector: RedisCollector) -> Source:
     async def gather() -> Gathered:
         families = checked(await collector.collect(), collector.families, (collector.broker,))
-        return Gathered(families, about=collector.about)
+        return Gathered(families, collector.problems, collector.about)
 
     return Source(collector.name, collector.broker, gather)
 
 
 def _host_source(collector: HostCollector) -> Source:
     async def gather() -> Gathered:
-        return Gathered(checked(await in_thread(collector.collect, collector.name), collector.families))
+        families = checked(await in_thread(collector.collect, collector.name), collector.families)
+        return Gathered(families, collector.problems)
 
     return Source(collector.name, "", gather, limit=None)
 

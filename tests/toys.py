@@ -14,7 +14,7 @@ from prometheus_client.samples import Sample
 from exporter.brokers.address import parse_address
 from exporter.catalogue import Family
 from exporter.collectors import HOST_COLLECTORS, REDIS_COLLECTORS
-from exporter.collectors.base import HostCollector, RedisCollector
+from exporter.collectors.base import CollectorOptions, HostCollector, RedisCollector
 from exporter.config import Broker, Config
 from exporter.engine import Engine
 from exporter.model import Observation, QueueState
@@ -85,11 +85,11 @@ async def one_queue() -> Observation:
 
 
 def broker(name: str = "main", *, systems: Iterable[str] = (), collectors: Iterable[str] = ()) -> Broker:
-    return Broker(name, NOWHERE, dict.fromkeys(systems, SystemOptions()), frozenset(collectors))
+    return Broker(name, NOWHERE, dict.fromkeys(systems, SystemOptions()), dict.fromkeys(collectors, CollectorOptions()))
 
 
 def config(*brokers: Broker, hosts: Iterable[str] = (), limits: Limits | None = None) -> Config:
-    return Config(brokers, frozenset(hosts), limits or Limits())
+    return Config(brokers, dict.fromkeys(hosts, CollectorOptions()), limits or Limits())
 
 
 async def scraped(engine: Engine, deadline: float = 5.0) -> dict[Series, float]:

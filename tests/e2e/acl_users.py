@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from exporter import acl
 from exporter.brokers.address import parse_address
+from exporter.collectors import REDIS_COLLECTORS
 from exporter.config import Broker, load
 from exporter.systems import SYSTEMS
 from tests.servers import RedisServer
@@ -183,7 +184,7 @@ def broker(name: str, server: RedisServer, *, zero: bool = False, discover: bool
         name: system.Options(queues=queues[name], discover=discover, **more.get(name, {}))
         for name, system in SYSTEMS.items()
     }
-    return Broker(name, parse_address(url), options, frozenset({"redis_info"}))
+    return Broker(name, parse_address(url), options, {"redis_info": REDIS_COLLECTORS["redis_info"].Options()})
 
 
 def user(broker: Broker, version: acl.Version, *taken: str, more: Iterable[str] = ()) -> User:

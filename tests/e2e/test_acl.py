@@ -159,7 +159,7 @@ async def test_the_printed_rights_are_enough_and_each_is_needed_for_its_feature_
         stack.enter_context(worker(tmp_path, server.url(DB), *CELERY_WORKER, "-E"))
         wait_until(lambda: client.exists("arq:queue:health-check", "_kombu.binding.celery") == 2, START_DEADLINE)
         plain = load(None, server.url())
-        engine = await run(Config(tuple(u.broker for u in everyone), frozenset(), plain.limits, birth_hold=0.0))
+        engine = await run(Config(tuple(u.broker for u in everyone), {}, plain.limits, birth_hold=0.0))
         complete = [user for user in everyone if not user.taken]
         await until(engine.ready, 15)
         await both(engine, complete, "taskqueue_feed_connected", 1)

@@ -117,7 +117,7 @@ async def test_the_landing_page_names_brokers_and_their_state(run: Run) -> None:
 
 async def test_the_landing_page_escapes_and_shows_no_secret(run: Run) -> None:
     address = parse_address(f"redis://user:{QUOTED}@%3Cscript%3E.example:1/0?socket_timeout=0.1")
-    engine = await run(config(Broker("<script>alert(1)</script>&\"'", address, {}, frozenset())))
+    engine = await run(config(Broker("<script>alert(1)</script>&\"'", address, {}, {})))
     async with client_of(engine) as client:
         text = (await client.get("/")).text
 
