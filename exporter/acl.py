@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Final
 
+from exporter.brokers.access import Access
 from exporter.brokers.pulls import Pulls
 from exporter.collectors import REDIS_COLLECTORS
 from exporter.config import Broker, ConfigError
@@ -54,7 +55,7 @@ class Need:
 
 def needs(broker: Broker) -> list[Need]:
     """What everything that is enabled for a broker asks for."""
-    pulls = Pulls(broker.address)
+    pulls = Pulls(Access(broker.address))
     asking = [
         (BROKER, pulls.permissions()),
         *((name, SYSTEMS[name](pulls, options).permissions()) for name, options in broker.systems.items()),

@@ -18,6 +18,7 @@ from prometheus_client.samples import Sample
 
 from exporter import __version__, gauges
 from exporter import catalogue as c
+from exporter.brokers.access import Access
 from exporter.brokers.pulls import Pulls
 from exporter.brokers.turn import Turn
 from exporter.collectors import HOST_COLLECTORS, REDIS_COLLECTORS
@@ -68,7 +69,7 @@ class Watched:
         self.broker = broker
         self.up: bool | None = None
         """What the last PING said."""
-        self._pulls = Pulls(broker.address)
+        self._pulls = Pulls(Access(broker.address))
         self._systems = [SYSTEMS[name](self._pulls, options, turn=turn) for name, options in broker.systems.items()]
         self.followed = [
             Followed(system.name, broker.name, _ledger(system, broker.name, config, folded), system.feeds)

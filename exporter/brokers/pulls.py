@@ -14,7 +14,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
-from exporter.brokers.address import Address
+from exporter.brokers.access import Access
 from exporter.brokers.bounded import CONNECTION_CLASSES, BoundedParser, Overrun
 from exporter.model import Permissions
 from exporter.safe.text import one_line
@@ -50,8 +50,9 @@ class ReplyTooLarge(BrokerError):
 class Pulls:
     """Commands to one broker. Every method raises BrokerError when the broker cannot be read."""
 
-    def __init__(self, address: Address) -> None:
-        self.address = address
+    def __init__(self, access: Access) -> None:
+        self.access = access
+        address = access.address
         self._timeout = float(address.options.get("socket_timeout", SOCKET_TIMEOUT))
         arguments: dict[str, Any] = {
             "socket_connect_timeout": SOCKET_TIMEOUT,
@@ -76,7 +77,7 @@ class Pulls:
 
     def permissions(self) -> Collection[Permissions]:
         """What every connection to the broker needs, feeds included. (AUTH needs no right.)"""
-        database = [Permissions(f"database {self.address.db}", frozenset({"select"}))] if self.address.db else []
+        database = [Permissions(f"database {self.access.db}", frozenset({"select"}))] if self.access.db else []
         return (
             Permissions("whether it is up", frozenset({"ping"})),
             *database,
@@ -145,11 +146,11 @@ class Pulls:
         except (RedisError, OSError, TimeoutError) as error:
             if limit.expired():
                 raise BrokerError(
-                    f"TimeoutError: no answer from {self.address.server} within {self._timeout:g} s"
+                    f"TimeoutError: no answer from {self.access.server} within {self._timeout:g} s"
                 ) from None
             kind = Refused if isinstance(error, ResponseError) else BrokerError
             text = naming(f"{type(error).__name__}: {error}", command)
-            raise kind(one_line(self.address.without_secret(text))) from None
+            raise kind(one_line(self.access.address.without_secret(text))) from None
 
     async def _pipeline(self, commands: list[Command]) -> list[Reply]:
         async with self._redis.pipeline(transaction=False) as pipeline:

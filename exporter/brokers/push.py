@@ -15,7 +15,7 @@ from typing import Any, Final, NoReturn, Self, TypeVar, cast
 
 import hiredis
 
-from exporter.brokers.address import Address
+from exporter.brokers.access import Access
 from exporter.brokers.backlog import NOTHING, Backlog
 from exporter.brokers.bounded import Overrun
 from exporter.brokers.pulls import CLIENT_NAME, SOCKET_TIMEOUT, BrokerError, Command, Refused, Reply, naming
@@ -74,9 +74,9 @@ class PushConnection(asyncio.BufferedProtocol):
     """One connection, in RESP2. Made by `open()`; every method raises BrokerError once it is lost."""
 
     def __init__(
-        self, address: Address, turn: Turn, on_push: Callable[[Push], None], on_drop: Callable[[Push], None], limit: int
+        self, access: Access, turn: Turn, on_push: Callable[[Push], None], on_drop: Callable[[Push], None], limit: int
     ) -> None:
-        self._address = address
+        self._access = access
         self._turn = turn
         self._on_push = on_push
         self._on_drop = on_drop
@@ -98,7 +98,7 @@ class PushConnection(asyncio.BufferedProtocol):
     @classmethod
     async def open(
         cls,
-        address: Address,
+        access: Access,
         turn: Turn,
         on_push: Callable[[Push], None] = _ignore,
         on_drop: Callable[[Push], None] = _ignore,
@@ -106,21 +106,21 @@ class PushConnection(asyncio.BufferedProtocol):
         beat: float = BEAT_SECONDS,
         limit: int = BACKLOG_BYTES,
     ) -> Self:
-        """A connection to `address`, let in, with its database selected and its name set.
+        """A connection by way of `access`, let in, with its database selected and its name set.
 
         `on_push` gets what the server pushes, in the turn; `on_drop` what had to be dropped undecoded.
         """
-        timeout = address.options.get("socket_connect_timeout", SOCKET_TIMEOUT)
+        timeout = access.address.options.get("socket_connect_timeout", SOCKET_TIMEOUT)
         connection: Self | None = None
         try:
             async with asyncio.timeout(timeout):
-                connection = await cls._connect(address, lambda: cls(address, turn, on_push, on_drop, limit))
+                connection = await cls._connect(access, lambda: cls(access, turn, on_push, on_drop, limit))
                 await connection._introduce()
         except BaseException as error:
             if connection is not None:
                 await connection.close()
             if isinstance(error, TimeoutError):
-                raise BrokerError(f"TimeoutError: not connected to {address.server} within {timeout:g} s") from None
+                raise BrokerError(f"TimeoutError: not connected to {access.server} within {timeout:g} s") from None
             if isinstance(error, OSError | ValueError):  # ValueError: a host name that no name server could know
                 raise BrokerError(one_line(f"{type(error).__name__}: {error}")) from None
             raise
@@ -256,25 +256,25 @@ class PushConnection(asyncio.BufferedProtocol):
     # -- the connection -----------------------------------------------------------------------------------------
 
     @staticmethod
-    async def _connect(address: Address, factory: Callable[[], P]) -> P:
-        loop = asyncio.get_running_loop()
+    async def _connect(access: Access, factory: Callable[[], P]) -> P:
+        loop, address = asyncio.get_running_loop(), access.address
         if address.scheme == "unix":
             return (await loop.create_unix_connection(factory, address.host))[1]
         context = address.ssl_context()
         return (await loop.create_connection(factory, address.host, address.port, ssl=context))[1]
 
     async def _introduce(self) -> None:
-        user, password = self._address.username, self._address.password
+        user, password = self._access.address.username, self._access.address.password
         if user or password:  # a user may need no password
             await self.expect(b"OK", "AUTH", *([user] if user else []), password.reveal() if password else "")
-        if self._address.db:
-            await self.expect(b"OK", "SELECT", self._address.db)
+        if self._access.db:
+            await self.expect(b"OK", "SELECT", self._access.db)
         (named,) = await self.many([("CLIENT", "SETNAME", CLIENT_NAME)])
         if str(named).startswith("NOAUTH"):  # any other refusal of a name does no harm
             raise self._refusal(str(named))
 
     def _refusal(self, text: str) -> Refused:
-        return Refused(one_line(self._address.without_secret(text)))
+        return Refused(one_line(self._access.address.without_secret(text)))
 
     async def _beat(self, interval: float) -> None:
         ping: asyncio.Future[list[Reply]] | None = None
@@ -301,7 +301,7 @@ class PushConnection(asyncio.BufferedProtocol):
     def _fail(self, problem: str) -> None:
         """The connection is lost; what it had received is decoded still."""
         if self._problem is None:
-            self._problem = one_line(self._address.without_secret(problem))
+            self._problem = one_line(self._access.address.without_secret(problem))
             self._transport.abort()
             self._turn.wake(self)
 

@@ -67,7 +67,7 @@ class RedisInfo(RedisCollector):
     async def collect(self) -> Iterable[Metric]:
         info = await self.pulls.info()
         self.about = str(info.get("run_id", ""))
-        return metrics(info, (self.broker, self.pulls.address.server))
+        return metrics(info, (self.broker, self.pulls.access.server))
 
     def permissions(self) -> Collection[Permissions]:
         return (Permissions("server", frozenset({"info"})),)

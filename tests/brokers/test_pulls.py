@@ -10,6 +10,7 @@ import pytest
 import redis
 
 from exporter.brokers import bounded as module
+from exporter.brokers.access import Access
 from exporter.brokers.address import parse_address
 from exporter.brokers.pulls import (
     CLIENT_NAME,
@@ -27,7 +28,7 @@ MEGABYTE = 1024 * 1024
 
 @pytest.fixture
 async def pulls(redis_server: RedisServer) -> AsyncIterator[Pulls]:
-    pulls = Pulls(parse_address(redis_server.url()))
+    pulls = Pulls(Access(parse_address(redis_server.url())))
     yield pulls
     await pulls.close()
 
@@ -61,7 +62,7 @@ def denied(server: RedisServer, *rules: str) -> Pulls:
     """Reads as a user who may do everything but what `rules` take away."""
     rights = ("ACL", "SETUSER", "reader", "on", "nopass", "~ours:*", "&*", "+@all", *rules)
     server.client().execute_command(*rights)  # type: ignore[no-untyped-call]
-    return Pulls(parse_address(server.url().replace("redis://", "redis://reader:x@")))
+    return Pulls(Access(parse_address(server.url().replace("redis://", "redis://reader:x@"))))
 
 
 def names(client: redis.Redis) -> set[str]:
@@ -183,7 +184,7 @@ async def test_it_reaches_the_database_of_its_url_over_a_unix_socket(
     path = tmp_path_factory.mktemp("socket") / "redis.sock"
     server: RedisServer = start_redis(unixsocket=str(path))
     server.client(3).set("key", "value")
-    pulls = Pulls(parse_address(f"unix://{path}?db=3"))
+    pulls = Pulls(Access(parse_address(f"unix://{path}?db=3")))
     try:
         assert await pulls.one("GET", "key") == b"value"
     finally:

@@ -18,6 +18,7 @@ import uvloop
 
 from exporter.brokers import backlog as backlog_module
 from exporter.brokers import push as module
+from exporter.brokers.access import Access
 from exporter.brokers.address import Address, parse_address
 from exporter.brokers.pulls import BrokerError, Pulls
 from exporter.brokers.push import ConnectionLost, Push, PushConnection
@@ -67,7 +68,7 @@ async def connected(
     before = asyncio.all_tasks()
     received = Received() if received is None else received
     where = parse_address(address) if isinstance(address, str) else address
-    connection = await PushConnection.open(where, Turn(), received.push, received.drop, **settings)
+    connection = await PushConnection.open(Access(where), Turn(), received.push, received.drop, **settings)
     try:
         yield connection
     finally:
@@ -95,7 +96,7 @@ async def refusal(address: str | Address) -> str:
     """Why no connection is opened."""
     where = parse_address(address) if isinstance(address, str) else address
     with pytest.raises(BrokerError) as caught:
-        await PushConnection.open(where, Turn())
+        await PushConnection.open(Access(where), Turn())
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -342,8 +343,8 @@ async def test_a_feed_that_raises_ends_its_own_connection_only(redis_server: Red
 
     turn, received = Turn(), Received()
     address = parse_address(redis_server.url())
-    bad = await PushConnection.open(address, turn, fail)
-    good = await PushConnection.open(address, turn, received.push)
+    bad = await PushConnection.open(Access(address), turn, fail)
+    good = await PushConnection.open(Access(address), turn, received.push)
     try:
         for connection in (bad, good):
             await connection.command("SUBSCRIBE", "channel")
@@ -528,7 +529,7 @@ async def test_a_server_that_is_no_good_ends_the_connection_in_one_line(behave: 
     with evil_server(behave) as url:
         try:
             limit = backlog_module.MESSAGE_BYTES + 8 * MEGABYTE
-            connection = await PushConnection.open(parse_address(url), Turn(), limit=limit)
+            connection = await PushConnection.open(Access(parse_address(url)), Turn(), limit=limit)
         except BrokerError as error:
             told: Exception = error
         else:
@@ -550,7 +551,7 @@ async def test_wrong_types_and_nested_replies_are_given_to_whoever_asked() -> No
 
 async def test_an_open_that_is_cancelled_leaves_nothing() -> None:
     with evil_server(evil.trickle) as url:
-        opening = asyncio.ensure_future(PushConnection.open(parse_address(url), Turn()))
+        opening = asyncio.ensure_future(PushConnection.open(Access(parse_address(url)), Turn()))
         await asyncio.sleep(0.05)
         opening.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -676,7 +677,7 @@ async def test_pulls_take_the_same_certificates(start_tls: StartTls, certificate
         (elsewhere + f"ssl_check_hostname=false&{authority}", True),
         (elsewhere + "ssl_cert_reqs=none", True),
     ):
-        pulls = Pulls(parse_address(url))
+        pulls = Pulls(Access(parse_address(url)))
         try:
             if works:
                 await pulls.ping()

@@ -8,6 +8,7 @@ import pytest
 from prometheus_client.core import Metric
 
 from exporter import catalogue as c
+from exporter.brokers.access import Access
 from exporter.brokers.address import parse_address
 from exporter.brokers.pulls import Pulls
 from exporter.collectors.redis_info import KEYSPACE, NUMBERS, STATUSES, RedisInfo, metrics
@@ -30,7 +31,7 @@ def of(families: list[Metric]) -> dict[Series, float]:
 
 
 async def collected(server: RedisServer) -> dict[Series, float]:
-    pulls = Pulls(parse_address(server.url()))
+    pulls = Pulls(Access(parse_address(server.url())))
     try:
         collector = RedisInfo("main", pulls)
         return of(checked(await collector.collect(), collector.families, ("main",)))

@@ -12,6 +12,7 @@ from typing import Any
 import redis
 from arq.jobs import serialize_result
 
+from exporter.brokers.access import Access
 from exporter.brokers.address import parse_address
 from exporter.brokers.pulls import BrokerError, Pulls
 from exporter.brokers.turn import Turn
@@ -88,7 +89,7 @@ class Following:
     ) -> None:
         self.sink = RecordingSink()
         self.clocks = Clocks()
-        self.pulls = Pulls(parse_address(url))
+        self.pulls = Pulls(Access(parse_address(url)))
 
         async def find() -> list[str]:
             return list(queues)

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from exporter.brokers.access import Access
 from exporter.brokers.address import parse_address
 from exporter.brokers.pulls import BrokerError, Pulls
 from exporter.brokers.turn import Turn
@@ -33,7 +34,7 @@ class Following:
 
     def __init__(self, url: str, only: Iterable[str] | None) -> None:
         self.sink = RecordingSink()
-        self.pulls = Pulls(parse_address(url))
+        self.pulls = Pulls(Access(parse_address(url)))
         self.ends = Ends(lambda queue, at: None)
         self.ends.alone = True
         self.feed = HookFeed(self.pulls, Turn(), self.ends, 3600, None if only is None else [*only])

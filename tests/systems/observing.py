@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from exporter.brokers.access import Access
 from exporter.brokers.address import parse_address
 from exporter.brokers.pulls import Command, Pulls
 from exporter.model import Observation, QueueState
@@ -34,7 +35,7 @@ async def watching(
     kind: type[S], server: RedisServer, clock: Callable[[], float], *queues: str, **options: Any
 ) -> AsyncIterator[S]:
     """An instance of the system."""
-    pulls = Pulls(parse_address(server.url()))
+    pulls = Pulls(Access(parse_address(server.url())))
     system = kind(pulls, kind.Options(queues=queues, **options), clock)
     try:
         yield system

@@ -12,6 +12,7 @@ import redis
 from arq.jobs import serialize_job
 
 from exporter import acl
+from exporter.brokers.access import Access
 from exporter.brokers.address import parse_address
 from exporter.brokers.pulls import Pulls, Refused
 from exporter.model import JobState, Observation, Outcome
@@ -123,7 +124,7 @@ async def test_the_permissions_it_asks_for_suffice(
     redis_server: RedisServer, client: redis.Redis, arq: Arq, discover: bool
 ) -> None:
     url = redis_server.url().replace("redis://", "redis://reader:x@")
-    pulls = Pulls(parse_address(url))
+    pulls = Pulls(Access(parse_address(url)))
     system = Arq(pulls, ArqOptions(queues=(QUEUE,), discover=discover, feed=False))
     needed = [*system.permissions(), *pulls.permissions()]
     client.execute_command(  # type: ignore[no-untyped-call]
@@ -162,14 +163,14 @@ class Readers:
         """The server as a user that has the rights of these features, and those of every connection."""
         name = "-".join(features).replace(" ", "_")
         plain = self._server.url(db)
-        needed = [*Pulls(parse_address(plain)).permissions()]
+        needed = [*Pulls(Access(parse_address(plain))).permissions()]
         needed += [one for one in permissions(options, db) if one.feature in features]
         words = acl.rules(needed, acl.Version.V7_0)
         self._client.execute_command("ACL", "SETUSER", name, "reset", "on", "nopass", *words)  # type: ignore[no-untyped-call]
         return plain.replace("redis://", f"redis://{name}:x@")
 
     def pulls(self, options: ArqOptions, *features: Feature) -> Pulls:
-        self._opened.append(Pulls(parse_address(self.url(options, *features))))
+        self._opened.append(Pulls(Access(parse_address(self.url(options, *features)))))
         return self._opened[-1]
 
     async def close(self) -> None:

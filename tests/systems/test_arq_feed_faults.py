@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from exporter.brokers import push
-from exporter.brokers.address import Address
+from exporter.brokers.access import Access
 from exporter.brokers.pulls import ReplyTooLarge
 from exporter.brokers.push import PushConnection
 from exporter.brokers.turn import SLICE_SECONDS, Turn
@@ -36,9 +36,9 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> list[Line]:
 
     @asynccontextmanager
     async def connect(
-        address: Address, turn: Turn, wanted: FeedMode, scope: modes.Scope, on_push: Callable[..., None]
+        access: Access, turn: Turn, wanted: FeedMode, scope: modes.Scope, on_push: Callable[..., None]
     ) -> AsyncIterator[Line]:
-        async with modes.connect(address, turn, wanted, scope, on_push) as line:
+        async with modes.connect(access, turn, wanted, scope, on_push) as line:
             made.append(line)
             yield line
 

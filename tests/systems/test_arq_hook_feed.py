@@ -163,7 +163,7 @@ async def test_many_streams_are_read_to_their_ends(
     async with following(redis_server) as followed:
         await followed.until_connected()
         await followed.stop()
-        connection = await PushConnection.open(followed.pulls.address, Turn())
+        connection = await PushConnection.open(followed.pulls.access, Turn())
         workers = [HookedWorker(client, queue, queue) for queue in queues[:3]]
         # when there is one entry each in a few, and more in another, all of them are read at once
         workers[0].end("a")

@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 import redis
 
+from exporter.brokers.access import Access
 from exporter.brokers.address import parse_address
 from exporter.brokers.pulls import Pulls
 from exporter.brokers.turn import Turn
@@ -391,7 +392,7 @@ async def test_a_thousand_workers_take_several_looks(redis_server: RedisServer, 
             fields |= {"functions": 3, "arq": "0.28.0", "records": 0, "running": "[]"}
             write.hset(worker_key(worker), mapping=fields)
         write.execute()
-    sink, pulls = RecordingSink(), Pulls(parse_address(redis_server.url()))
+    sink, pulls = RecordingSink(), Pulls(Access(parse_address(redis_server.url())))
     feed = HookFeed(pulls, Turn(), Ends(lambda queue, at: None), 3600)
     feed._sink = sink
     feed._workers.connected(time.monotonic())

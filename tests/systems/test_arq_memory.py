@@ -7,6 +7,7 @@ import time
 
 import redis
 
+from exporter.brokers.access import Access
 from exporter.brokers.address import parse_address
 from exporter.brokers.pulls import Pulls
 from exporter.systems.arq.feed.ahead import PAGE, Ahead, interval
@@ -70,7 +71,7 @@ def test_a_time_beyond_all_sense_does_no_harm() -> None:
 
 
 async def test_no_due_time_falls_between_two_looks(redis_server: RedisServer, client: redis.Redis) -> None:
-    pulls = Pulls(parse_address(redis_server.url()))
+    pulls = Pulls(Access(parse_address(redis_server.url())))
     ahead = Ahead()
     try:
         await ahead.look(pulls, ["q"], NOW, 1.0)
@@ -87,7 +88,7 @@ async def test_no_due_time_falls_between_two_looks(redis_server: RedisServer, cl
 
 
 async def test_it_is_bounded_in_number_and_time(redis_server: RedisServer, client: redis.Redis) -> None:
-    pulls = Pulls(parse_address(redis_server.url()))
+    pulls = Pulls(Access(parse_address(redis_server.url())))
     ahead = Ahead(limit=PAGE + 500)
     try:
         client.zadd("q", {f"job{number}": NOW * 1000 + number / 10 for number in range(PAGE + 1000)})
@@ -103,7 +104,7 @@ async def test_it_is_bounded_in_number_and_time(redis_server: RedisServer, clien
 
 
 async def test_a_broker_that_is_gone_is_looked_at_later(redis_server: RedisServer) -> None:
-    pulls = Pulls(parse_address(redis_server.url()))
+    pulls = Pulls(Access(parse_address(redis_server.url())))
     ahead = Ahead()
     redis_server.stop()
     try:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from exporter.brokers.access import Access
 from exporter.brokers.address import parse_address
 from exporter.brokers.pulls import Pulls
 from exporter.config import Config, ConfigError, load
@@ -67,7 +68,7 @@ def test_other_values_are_refused(tmp_path: Path, option: str, value: str) -> No
 @pytest.mark.parametrize("feed", [True, False])
 @pytest.mark.parametrize("hook", [True, False])
 async def test_two_feeds_unless_they_are_off(redis_server: RedisServer, feed: bool, hook: bool) -> None:
-    pulls = Pulls(parse_address(redis_server.url()))
+    pulls = Pulls(Access(parse_address(redis_server.url())))
     system = Arq(pulls, ArqOptions(feed="auto" if feed else "off", hook=hook))
     assert [feed.name for feed in system.feeds] == [*["results"] * feed, *["hook"] * hook]
     assert list(system.feeds) == list(system.feeds)
@@ -90,7 +91,7 @@ def grant(client: redis.Redis, *several: Permissions) -> None:
 async def test_the_permissions_it_asks_for_suffice(start_redis: StartRedis, mode: str) -> None:
     server = start_redis(notify_keyspace_events="KA")
     client = server.client(3)
-    pulls = Pulls(parse_address(server.url(3)))
+    pulls = Pulls(Access(parse_address(server.url(3))))
     arq = Arq(pulls, ArqOptions(feed=mode, queues=("mine",), discover=False))
     needed = [needed for needed in arq.permissions() if needed.feature in ("results", "due times")]
     grant(client, *needed, *pulls.permissions())
@@ -151,7 +152,7 @@ async def test_a_queue_that_only_results_tell_of(
     redis_server: RedisServer, client: redis.Redis, discover: bool
 ) -> None:
     write(client, "done", queue="arq:idle")
-    pulls = Pulls(parse_address(redis_server.url()))
+    pulls = Pulls(Access(parse_address(redis_server.url())))
     system = Arq(pulls, ArqOptions(queues=(QUEUE,), discover=discover))
     feed, _ = system.feeds
     task = asyncio.create_task(feed.follow(RecordingSink()))

@@ -15,6 +15,7 @@ import pytest
 import redis
 
 from exporter.brokers import bounded
+from exporter.brokers.access import Access
 from exporter.brokers.address import parse_address
 from exporter.brokers.pulls import BrokerError, Pulls
 from exporter.systems.celery.control import mailbox as control
@@ -33,7 +34,7 @@ CHANNEL = "/0.celery.pidbox"
 async def opened(
     server: RedisServer, separator: str = SEPARATOR, steps: tuple[int, ...] = PRIORITY_STEPS, **more: Any
 ) -> AsyncIterator[Mailbox]:
-    pulls = Pulls(parse_address(server.url()))
+    pulls = Pulls(Access(parse_address(server.url())))
     try:
         yield Mailbox(pulls, separator, steps, **more)
     finally:
@@ -324,7 +325,7 @@ async def until(condition: Callable[[], object]) -> None:
 @pytest.mark.parametrize("right", ["sscan", "sadd", "srem", "del", "lpush", "pexpire", "llen", "lpop", "publish"])
 async def test_each_right_that_is_missing_is_named(redis_server: RedisServer, client: redis.Redis, right: str) -> None:
     client.acl_setuser("me", enabled=True, nopass=True, keys="*", channels="*", commands=["+@all", f"-{right}"])
-    pulls = Pulls(parse_address(redis_server.url().replace("redis://", "redis://me:x@")))
+    pulls = Pulls(Access(parse_address(redis_server.url().replace("redis://", "redis://me:x@"))))
     with answering(redis_server, {"a@h": QUIET}):
         try:
             with pytest.raises(BrokerError, match=f"(?i){right}"):

@@ -15,6 +15,7 @@ import msgspec
 import pytest
 import redis
 
+from exporter.brokers.access import Access
 from exporter.brokers.address import parse_address
 from exporter.brokers.pulls import BrokerError, Pulls
 from exporter.brokers.turn import Turn
@@ -53,7 +54,7 @@ def sink() -> RecordingSink:
 
 @pytest.fixture
 async def feed(redis_server: RedisServer, clock: Clock) -> EventsFeed:
-    return EventsFeed(parse_address(redis_server.url(DB)), Turn(), clock, 3600, monotonic=Monotonic())
+    return EventsFeed(Access(parse_address(redis_server.url(DB))), Turn(), clock, 3600, monotonic=Monotonic())
 
 
 @asynccontextmanager
@@ -133,7 +134,7 @@ async def test_what_is_held_is_let_go_by_the_clock(
     redis_server: RedisServer, clock: Clock, sink: RecordingSink, server: redis.Redis
 ) -> None:
     monotonic = Monotonic()
-    feed = EventsFeed(parse_address(redis_server.url(DB)), Turn(), clock, 3600, monotonic=monotonic)
+    feed = EventsFeed(Access(parse_address(redis_server.url(DB))), Turn(), clock, 3600, monotonic=monotonic)
     async with following(feed, sink):
         publish(server, SENT)
         publish(server, STARTED | {"uuid": "b"})
@@ -169,7 +170,7 @@ async def test_the_table_outlives_the_connection(feed: EventsFeed, sink: Recordi
 
 
 async def test_a_server_that_does_not_answer_is_a_broker_error(sink: RecordingSink) -> None:
-    feed = EventsFeed(parse_address("redis://127.0.0.1:1/0"), Turn(), time.time, 3600)
+    feed = EventsFeed(Access(parse_address("redis://127.0.0.1:1/0")), Turn(), time.time, 3600)
     with pytest.raises(BrokerError):
         await feed.follow(sink)
     assert sink.log == []
@@ -179,7 +180,7 @@ async def test_dropped_messages_are_counted_as_lost_events_and_leave_workers_unk
     redis_server: RedisServer, clock: Clock, sink: RecordingSink, server: redis.Redis
 ) -> None:
     monotonic = Monotonic()
-    feed = EventsFeed(parse_address(redis_server.url(DB)), Turn(), clock, 3600, monotonic=monotonic)
+    feed = EventsFeed(Access(parse_address(redis_server.url(DB))), Turn(), clock, 3600, monotonic=monotonic)
     async with following(feed, sink):
         monotonic.now += STALE
         feed.table.heard_any = True
@@ -195,7 +196,7 @@ async def test_lost_workers_are_forgotten_after_the_time_that_was_asked_for(
     redis_server: RedisServer, clock: Clock, sink: RecordingSink, server: redis.Redis
 ) -> None:
     monotonic = Monotonic()
-    feed = EventsFeed(parse_address(redis_server.url(DB)), Turn(), clock, 60, monotonic=monotonic)
+    feed = EventsFeed(Access(parse_address(redis_server.url(DB))), Turn(), clock, 60, monotonic=monotonic)
     async with following(feed, sink):
         publish(server, fields("worker-heartbeat", active=0, freq=2.0))
         await until(lambda: feed.heard_workers)
@@ -209,7 +210,7 @@ async def test_jobs_forgotten_are_told(
     redis_server: RedisServer, clock: Clock, sink: RecordingSink, server: redis.Redis
 ) -> None:
     feed = EventsFeed(
-        parse_address(redis_server.url(DB)), Turn(), clock, 3600, tasks=lambda workers: Tasks(workers, jobs=2)
+        Access(parse_address(redis_server.url(DB))), Turn(), clock, 3600, tasks=lambda workers: Tasks(workers, jobs=2)
     )
     async with following(feed, sink):
         for uuid in "abcde":
@@ -232,7 +233,7 @@ async def test_all_that_is_held_by_many_jobs_is_let_go(
     redis_server: RedisServer, clock: Clock, sink: RecordingSink, server: redis.Redis
 ) -> None:
     monotonic = Monotonic()
-    feed = EventsFeed(parse_address(redis_server.url(DB)), Turn(), clock, 3600, monotonic=monotonic)
+    feed = EventsFeed(Access(parse_address(redis_server.url(DB))), Turn(), clock, 3600, monotonic=monotonic)
     jobs = 3 * JOBS_AT_ONCE
     async with following(feed, sink):
         for begin in (0, jobs):
@@ -331,7 +332,7 @@ def test_other_serializers_of_kombu_are_not_opened(
 
 @asynccontextmanager
 async def system(server: RedisServer, clock: Clock, **options: Any) -> AsyncIterator[Celery]:
-    pulls = Pulls(parse_address(server.url(DB)))
+    pulls = Pulls(Access(parse_address(server.url(DB))))
     celery = Celery(pulls, msgspec.convert(options, CeleryOptions), clock)
     try:
         yield celery
@@ -380,7 +381,7 @@ async def test_workers_of_one_name_under_two_key_prefixes_are_two(
     redis_server: RedisServer, clock: Clock, sink: RecordingSink, server: redis.Redis
 ) -> None:
     monotonic = Monotonic()
-    feed = EventsFeed(parse_address(redis_server.url(DB)), Turn(), clock, 3600, monotonic=monotonic)
+    feed = EventsFeed(Access(parse_address(redis_server.url(DB))), Turn(), clock, 3600, monotonic=monotonic)
     async with following(feed, sink):
         for pid, prefix in enumerate(("a:", "b:", "a:"), 1):
             server.publish(channel("task-started", DB, prefix), frame(STARTED | {"uuid": str(pid)}))
@@ -457,7 +458,7 @@ async def test_the_feed_needs_one_command_and_one_pattern_of_channels(
             channels=[next(iter(needed[0].channels))], reset=True, reset_channels=True,
         )  # fmt: skip
     url = redis_server.url(DB).replace("redis://", "redis://narrow:secret@")
-    feed = EventsFeed(parse_address(url), Turn(), time.time, 3600)
+    feed = EventsFeed(Access(parse_address(url)), Turn(), time.time, 3600)
     async with following(feed, sink):
         publish(redis_server.client(DB), SENT | {"timestamp": time.time()})
         await until(lambda: sink.enqueued)

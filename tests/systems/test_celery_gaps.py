@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import redis
 
+from exporter.brokers.access import Access
 from exporter.brokers.address import parse_address
 from exporter.brokers.pulls import BrokerError, Pulls, Refused
 from exporter.brokers.turn import Turn
@@ -45,7 +46,7 @@ def sink() -> RecordingSink:
 
 @pytest.fixture
 async def pulls(redis_server: RedisServer) -> AsyncIterator[Pulls]:
-    pulls = Pulls(parse_address(redis_server.url(DB)))
+    pulls = Pulls(Access(parse_address(redis_server.url(DB))))
     yield pulls
     await pulls.close()
 
@@ -62,7 +63,7 @@ def make_feed(
 ) -> EventsFeed:
     """One that `heard` of jobs before, from one worker."""
     read = Results(pulls, ["json"]) if results else None
-    feed = EventsFeed(pulls.address, Turn(), clock, 3600, monotonic=monotonic, results=read, **more)
+    feed = EventsFeed(pulls.access, Turn(), clock, 3600, monotonic=monotonic, results=read, **more)
     if heard:
         feed._gaps.take(event("task-started", "long ago"))
     return feed
@@ -258,7 +259,7 @@ async def test_a_right_that_is_missing_is_a_problem_at_once(
         "narrow", enabled=True, passwords=["+secret"], commands=["+psubscribe", "+select", "+scan"],
         keys=["*"], channels=["*"], reset=True,
     )  # fmt: skip
-    pulls = Pulls(parse_address(redis_server.url(DB).replace("redis://", "redis://narrow:secret@")))
+    pulls = Pulls(Access(parse_address(redis_server.url(DB).replace("redis://", "redis://narrow:secret@"))))
     feed = make_feed(pulls, clock, Monotonic())
     async with following(feed, sink):
         await until(lambda: feed.problems)

@@ -8,6 +8,7 @@ import pytest
 import redis
 
 from exporter.brokers import bounded
+from exporter.brokers.access import Access
 from exporter.brokers.address import parse_address
 from exporter.brokers.pulls import Pulls
 from exporter.model import JobState, QueueState
@@ -66,7 +67,7 @@ class Stage:
 
 @pytest.fixture
 async def pulls(redis_server: RedisServer) -> AsyncIterator[Pulls]:
-    pulls = Pulls(parse_address(redis_server.url()))
+    pulls = Pulls(Access(parse_address(redis_server.url())))
     yield pulls
     await pulls.close()
 

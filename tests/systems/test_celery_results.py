@@ -15,6 +15,7 @@ from celery.app.task import Context
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exporter.brokers.access import Access
 from exporter.brokers.address import parse_address
 from exporter.brokers.pulls import BrokerError, Pulls
 from exporter.model import Outcome, Unreadable
@@ -174,7 +175,7 @@ def client(redis_server: RedisServer) -> redis.Redis:
 
 @pytest.fixture
 async def pulls(redis_server: RedisServer) -> AsyncIterator[Pulls]:
-    pulls = Pulls(parse_address(redis_server.url()))
+    pulls = Pulls(Access(parse_address(redis_server.url())))
     yield pulls
     await pulls.close()
 
@@ -288,7 +289,7 @@ async def test_a_right_that_is_missing_is_told_before_results_are_needed(
         "narrow", enabled=True, passwords=["+secret"], commands=commands, keys=[result_pattern(prefix)], reset=True
     )
     address = parse_address(redis_server.url().replace("redis://", "redis://narrow:secret@"))
-    pulls = Pulls(address)
+    pulls = Pulls(Access(address))
     results = Results(pulls, JSON, prefix)
     if right is None:
         await results.try_out()

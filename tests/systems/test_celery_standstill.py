@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import pytest
 import redis
 
+from exporter.brokers.access import Access
 from exporter.brokers.address import parse_address
 from exporter.brokers.push import ConnectionLost
 from exporter.brokers.turn import Turn
@@ -62,7 +63,7 @@ class Lost:
 
 @pytest.fixture
 async def feed(redis_server: RedisServer, clock: Clock) -> EventsFeed:
-    return EventsFeed(parse_address(redis_server.url(DB)), Turn(), clock, 3600, monotonic=Monotonic())
+    return EventsFeed(Access(parse_address(redis_server.url(DB))), Turn(), clock, 3600, monotonic=Monotonic())
 
 
 async def test_a_gap_began_when_something_was_last_heard(feed: EventsFeed, clock: Clock) -> None:

@@ -104,7 +104,7 @@ class Arq(RedisSystem):
         )
 
     def permissions(self) -> Collection[Permissions]:
-        return permissions(self._arq_options, self.pulls.address.db)
+        return permissions(self._arq_options, self.pulls.access.db)
 
     async def close(self) -> None:
         await self._discovery.close()

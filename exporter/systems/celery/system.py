@@ -50,7 +50,7 @@ class Celery(RedisSystem):
         super().__init__(pulls, options, clock, turn)
         self._celery_options = options
         self._feed = EventsFeed(
-            pulls.address,
+            pulls.access,
             self.turn,
             clock,
             options.forget_workers_after,
@@ -97,7 +97,7 @@ class Celery(RedisSystem):
         return self._feeds
 
     def permissions(self) -> Collection[Permissions]:
-        return permissions(self._celery_options, self.pulls.address.db)
+        return permissions(self._celery_options, self.pulls.access.db)
 
     async def close(self) -> None:
         if self._inspector is not None:

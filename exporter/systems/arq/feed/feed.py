@@ -114,7 +114,7 @@ class ResultsFeed:
 
     async def _follow_once(self, sink: Sink) -> None:
         scope = self._unkept.scope
-        async with connect(self._pulls.address, self._turn, self._wanted, scope, self._on_push) as line:
+        async with connect(self._pulls.access, self._turn, self._wanted, scope, self._on_push) as line:
             self._arm(line, sink)
             self._note_refusals(line)
             await first_of(
@@ -130,7 +130,7 @@ class ResultsFeed:
     def _note_refusals(self, line: Line) -> None:
         if line.refused != self._refused:
             self._refused = line.refused
-            log.info("feed mode", mode=line.mode, refused=line.refused, server=self._pulls.address.server)
+            log.info("feed mode", mode=line.mode, refused=line.refused, server=self._pulls.access.server)
 
     async def _hope_for_more(self, line: Line) -> None:
         """Returns when the server does what it refused: rights are given without a connection's being cut."""
@@ -139,7 +139,7 @@ class ResultsFeed:
             if line.mode is FeedMode.KEYSPACE:  # in which a flush is not told
                 self._want_search()
                 self._unkept.doubt()
-            if line.refused and await allows_other(line, self._pulls.address, self._turn):
+            if line.refused and await allows_other(line, self._pulls.access, self._turn):
                 return
 
     def _arm(self, line: Line, sink: Sink) -> None:

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
-from exporter.brokers.address import Address
+from exporter.brokers.access import Access
 from exporter.brokers.pulls import BrokerError, Refused
 from exporter.brokers.push import Push, PushConnection
 from exporter.brokers.turn import Turn
@@ -86,7 +86,7 @@ class Line:
 
 @asynccontextmanager
 async def connect(
-    address: Address, turn: Turn, wanted: FeedMode, scope: Scope, on_push: Callable[[Push], None]
+    access: Access, turn: Turn, wanted: FeedMode, scope: Scope, on_push: Callable[[Push], None]
 ) -> AsyncIterator[Line]:
     """Connections of the wanted mode, armed: `on_push` gets what changes of `scope` from now on, see `pushed_keys`.
 
@@ -94,14 +94,14 @@ async def connect(
     """
     refused = []
     async with AsyncExitStack() as stack:
-        data = await PushConnection.open(address, turn)
+        data = await PushConnection.open(access, turn)
         stack.push_async_callback(data.close)
         for mode in _tried(wanted):
             # What overflows names keys too: it costs little to note them.
-            sub = await PushConnection.open(address, turn, on_push, on_push)
+            sub = await PushConnection.open(access, turn, on_push, on_push)
             stack.push_async_callback(sub.close)
             try:
-                line = await _ARMS[mode](sub, data, scope, address.db)
+                line = await _ARMS[mode](sub, data, scope, access.db)
             except Refused as error:
                 if wanted is not FeedMode.AUTO:
                     raise Refused(f"{mode} refused by the server: {error}") from None
@@ -113,10 +113,10 @@ async def connect(
         yield Line(FeedMode.SCAN, data, None, Scope.RESULTS, removals=False, refused="; ".join(refused))
 
 
-async def allows_other(line: Line, address: Address, turn: Turn) -> bool:
+async def allows_other(line: Line, access: Access, turn: Turn) -> bool:
     """Whether the server does by now what it refused when `line` was made: rights are given without a word."""
     try:
-        async with connect(address, turn, FeedMode.AUTO, line.scope, lambda push: None) as other:
+        async with connect(access, turn, FeedMode.AUTO, line.scope, lambda push: None) as other:
             return other.refused != line.refused
     except BrokerError:
         return False

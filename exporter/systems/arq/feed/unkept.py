@@ -128,7 +128,7 @@ class UnkeptJobs:
 
     async def _watch(self, line: Line, sink: Sink) -> None:
         await look(line.data, [Question(b"", 1, [*self._queues()][:1])])  # whether we may
-        await look_at_server(line.data, self._pulls.address.db)
+        await look_at_server(line.data, self._pulls.access.db)
         self._denied = None
         self._miss()
         change = self._look_for_need(line) if line.scope is Scope.CRON else self._try()
@@ -164,7 +164,7 @@ class UnkeptJobs:
         """What became of the jobs that are known. Those that are gone without a word did not end, unless it was missed;
         and not where the server lost its data, or is another."""
         missed, self._missed = self._missed, False
-        state = await look_at_server(line.data, self._pulls.address.db)
+        state = await look_at_server(line.data, self._pulls.access.db)
         another = self._run_id not in (b"", state.run_id)
         self._run_id = state.run_id
         vanished = await self._looks.look_again(line, sink, lost=not missed or state.empty or another)
@@ -201,7 +201,7 @@ class UnkeptJobs:
             await asyncio.sleep(CHECK_INTERVAL)
             unseen = self._jobs.settle()
             ours = line.mode is FeedMode.KEYSPACE
-            if unseen and (ours or not (await look_at_server(line.data, self._pulls.address.db)).others):
+            if unseen and (ours or not (await look_at_server(line.data, self._pulls.access.db)).others):
                 self._looks.tell(map(self._jobs.unseen_end_of, unseen.elements()), sink)
 
     async def _look_for_need(self, line: Line) -> None:
@@ -231,4 +231,4 @@ class UnkeptJobs:
         if not self._needed:
             self._needed = True
             self._search_wanted.set()
-            log.info("jobs end that keep no result", server=self._pulls.address.server)
+            log.info("jobs end that keep no result", server=self._pulls.access.server)

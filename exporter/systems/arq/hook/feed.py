@@ -116,7 +116,7 @@ class HookFeed:
     async def follow(self, sink: Sink) -> None:
         """See `model.Feed`. Raises BrokerError when the connection is lost, or reading is refused."""
         self._sink = sink
-        connection = await PushConnection.open(self._pulls.address, self._turn)
+        connection = await PushConnection.open(self._pulls.access, self._turn)
         try:
             await first_of(connection.lost(), self._follow(connection))
         finally:

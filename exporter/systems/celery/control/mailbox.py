@@ -117,7 +117,7 @@ class Mailbox:
 
     async def _ask(self, prefix: str, method: Method, take: Callable[[Reply], None], done: Round) -> None:
         ticket = str(uuid4())
-        channel = key_bytes(f"{prefix}/{self._pulls.address.db}.{EXCHANGE}")
+        channel = key_bytes(f"{prefix}/{self._pulls.access.db}.{EXCHANGE}")
         message = question(method, ticket, self._id, self._clock() + PATIENCE, self._accepted)
         done.listening = int(await self._pulls.one("PUBLISH", channel, message))
         await self._collect(prefix, ticket, take, done)

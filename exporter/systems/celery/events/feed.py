@@ -9,7 +9,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from exporter.brokers.address import Address
+from exporter.brokers.access import Access
 from exporter.brokers.push import ConnectionLost, Push, PushConnection
 from exporter.brokers.turn import Turn
 from exporter.model import Sink, Unreadable, WorkerState
@@ -39,7 +39,7 @@ class EventsFeed:
 
     def __init__(
         self,
-        address: Address,
+        access: Access,
         turn: Turn,
         clock: Callable[[], float],
         forget_workers_after: float,
@@ -56,10 +56,10 @@ class EventsFeed:
         """`accepted` are the formats of events that are read: names of `frames.FORMATS`. `only` is the option
         `global_keyprefix`. For `results` and `naming` see `Gaps`; `route` tells where a message goes; `inspect` whether
         workers are asked, too."""
-        self.pattern = event_channels(address.db, only)
+        self.pattern = event_channels(access.db, only)
         self._only = only
         self._route = route
-        self._address = address
+        self._access = access
         self._turn = turn
         self._clock = clock
         self._monotonic = monotonic
@@ -68,13 +68,13 @@ class EventsFeed:
         self._tasks = tasks(self._workers)
         self._gaps = Gaps(self._tasks, results, clock(), naming)
         self._channels: dict[bytes, tuple[str, str]] = {}
-        self._exchange = f"/{address.db}.celeryev/"
+        self._exchange = f"/{access.db}.celeryev/"
         self._sink: Sink
 
     async def follow(self, sink: Sink) -> None:
         """See `model.Feed`."""
         self._sink = sink
-        connection = await PushConnection.open(self._address, self._turn, self._take, self._dropped)
+        connection = await PushConnection.open(self._access, self._turn, self._take, self._dropped)
         try:
             await connection.expect(b"psubscribe", "PSUBSCRIBE", self.pattern)
             self._workers.connected(self._monotonic())
