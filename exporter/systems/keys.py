@@ -1,14 +1,17 @@
-"""Names of keys as text and back, and the problems met while reading them."""
+"""Names of keys as text and back, what stands at keys, and the problems met while reading them."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection
-from typing import Final
+from collections.abc import Collection, Iterable
+from itertools import islice
+from typing import Final, TypeVar
 
-from exporter.brokers.pulls import Reply
+from exporter.brokers.pulls import Refused, Reply
 from exporter.safe.text import one_line
+
+T = TypeVar("T")
 
 
 def key_text(key: bytes) -> str:
@@ -36,6 +39,23 @@ def pattern(name: str) -> str:
 
 
 _SPECIAL: Final = re.compile(r"[*?\[\]\\]")
+
+
+def pages(items: Iterable[T], size: int) -> Iterable[list[T]]:
+    """The items by the page."""
+    items = iter(items)
+    while page := list(islice(items, size)):
+        yield page
+
+
+def read_string(reply: Reply) -> bytes | None:
+    """Of a result, what the reply to GETRANGE gives: empty where none stands there (any more), None where it is no
+    string. Raises Refused."""
+    if isinstance(reply, bytes):
+        return reply
+    if isinstance(reply, Exception) and not str(reply).startswith("WRONGTYPE"):
+        raise Refused(one_line(f"results cannot be read: {reply}"))
+    return None
 
 
 class Problems:

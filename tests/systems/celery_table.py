@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from exporter.model import Finished, JobEvent, Outcome
+from exporter.systems.celery.jobs.filling import Filling
 from exporter.systems.celery.jobs.holding import GRACE
 from exporter.systems.celery.jobs.job import Attempt
 from exporter.systems.celery.jobs.tasks import Tasks
+from exporter.systems.celery.results.metas import Result
 from exporter.systems.celery.workers.workers import Workers
 from tests.systems.celery_frames import WORKER, event
 from tests.systems.observing import START
@@ -37,6 +39,9 @@ class Table(Tasks):
 
     def receive(self, uuid: str = "a", worker: str = WORKER, **more: Any) -> None:
         self.tell("received", uuid, worker, **{"name": "charge", "retries": 0} | more)
+
+    def fill(self, result: Result, queue: str | None) -> bool:
+        return Filling(self).fill(result, queue)
 
     def all(self) -> list[JobEvent]:
         return self.take_events()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from exporter.model import WorkerState
@@ -12,6 +13,7 @@ from exporter.systems.celery.control.answers import (
     Consumes,
 )
 from exporter.systems.celery.workers.asked import SILENT_ROUNDS
+from exporter.systems.celery.workers.staff import Staff
 from exporter.systems.celery.workers.worker import FREQ, STALE_BEATS
 from exporter.systems.celery.workers.workers import Workers
 from tests.systems.celery_frames import event
@@ -57,13 +59,27 @@ class Told(Workers):
 
     def up_by_name(self) -> dict[str, bool] | None:
         """None while some may live that are not named."""
-        if not self.known(self.tick):
+        if not self.look(self.tick).is_whole:
             return None
-        return {state.worker: state.up for state in self.states(self.tick) or ()}
+        return {state.worker: state.up for state in self.look(self.tick).states() or ()}
+
+    def staff(self, queue: str, tick: float) -> Staff | None:
+        return consumers(self, queue, tick)
+
+    def running(self, tick: float) -> Mapping[str, int] | None:
+        """By task."""
+        running = self.look(tick).running()
+        return None if running is None else running.tasks
 
     def state_of(self, name: str = ONE) -> WorkerState:
-        (found,) = [state for state in self.states(self.tick) or () if state.worker == name]
+        (found,) = [state for state in self.look(self.tick).states() or () if state.worker == name]
         return found
+
+
+def consumers(workers: Workers, queue: str, tick: float) -> Staff | None:
+    """Who consumes a queue."""
+    staffing = workers.look(tick).staffing()
+    return None if staffing is None else staffing.of(queue)
 
 
 def consumes(*queues: str) -> Consumes:

@@ -1,4 +1,4 @@
-"""What the tests of systems share: a clock that they move, and a client of the Redis that is watched."""
+"""What the tests of systems share: a clock that they move, a client of the Redis that is watched, Celery's workers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import redis
 
 from exporter.systems.arq.feed import ahead, feed
 from tests.servers import RedisServer, StartRedis
+from tests.systems.celery_told import Told
 from tests.systems.observing import Clock
 
 
@@ -33,3 +34,15 @@ def in_a_hurry(monkeypatch: pytest.MonkeyPatch, client: redis.Redis) -> None:
     monkeypatch.setattr(feed, "SCAN_INTERVAL", 0.05)
     monkeypatch.setattr(feed, "BUSY_SHARE", 1.0)
     monkeypatch.setattr(ahead, "interval", lambda queues: 0.1)
+
+
+@pytest.fixture
+def heard() -> Told:
+    """Of a feed that has been connected for long enough, where nobody is there of whom nobody knows."""
+    return Told(connected=True)
+
+
+@pytest.fixture
+def unheard() -> Told:
+    """Without a feed."""
+    return Told(connected=False)

@@ -15,6 +15,7 @@ from exporter.systems.celery import Celery
 from exporter.systems.celery.events.frames import Event
 from exporter.systems.celery.jobs.tasks import Tasks
 from exporter.systems.celery.layout import SEPARATOR, list_key
+from exporter.systems.celery.workers.look import Look
 from exporter.systems.celery.workers.workers import Workers
 from tests.servers import RedisServer
 from tests.systems.observing import START, Clock, state, watching
@@ -179,22 +180,27 @@ async def test_large_messages_at_many_heads_are_read_a_few_at_a_time(
 # -- queues that no binding tells -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("told", ["queues_since", "consumed"])
+@pytest.mark.parametrize(("owner", "told"), [(Tasks, "queues_since"), (Look, "consumed")])
 async def test_queues_that_jobs_are_sent_to_or_workers_consume_are_watched(
-    redis_server: RedisServer, client: redis.Redis, clock: Clock, monkeypatch: pytest.MonkeyPatch, told: str
+    redis_server: RedisServer,
+    client: redis.Redis,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    owner: type,
+    told: str,
 ) -> None:
     put(client, "a", queue="told")
     async with watching(Celery, redis_server, clock, inspect=False) as celery:
-        monkeypatch.setattr(celery.feeds[0], told, lambda *_: {"told"})  # type: ignore[index]
+        monkeypatch.setattr(owner, told, lambda *_: {"told"})
         assert state(await celery.observe(), "told").jobs[JobState.READY] == 1
-        monkeypatch.setattr(celery.feeds[0], told, lambda *_: ())  # type: ignore[index]
+        monkeypatch.setattr(owner, told, lambda *_: ())
         assert not (await celery.observe()).queues
 
 
 async def test_where_only_some_queues_are_to_be_watched_no_others_are(
     celery: Celery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(celery.feeds[0], "queues_since", lambda since: ["told"])  # type: ignore[index]
+    monkeypatch.setattr(Tasks, "queues_since", lambda *_: ["told"])
     assert {state.queue for state in (await celery.observe()).queues} == {QUEUE, "other"}
 
 

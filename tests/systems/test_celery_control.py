@@ -24,6 +24,7 @@ from exporter.systems.celery.options import CeleryOptions
 from exporter.systems.celery.workers.workers import Workers
 from tests.servers import RedisServer
 from tests.systems.celery_frames import event
+from tests.systems.celery_told import consumers
 from tests.systems.celery_workers import QUIET, answering, as_json
 from tests.systems.observing import START, Clock, state, watching
 
@@ -185,9 +186,9 @@ async def test_a_new_queue_is_asked_for_next(monkeypatch: pytest.MonkeyPatch) ->
         stage.workers.note_queues(["celery"], stage.tick)
         await stage.rounds(1)
         stage.workers.note_queues(["celery", "late"], stage.tick)
-        assert stage.workers.staff("late", stage.tick) is None
+        assert consumers(stage.workers, "late", stage.tick) is None
         await stage.rounds(1)
-        staff = stage.workers.staff("late", stage.tick)
+        staff = consumers(stage.workers, "late", stage.tick)
         assert staff is not None
         assert staff.workers == 0
     assert stage.mailbox.methods == [Method.QUEUES, Method.STATS, Method.QUEUES]
@@ -215,11 +216,11 @@ async def test_nobody_is_asked_where_celery_is_not_in_use(monkeypatch: pytest.Mo
     await _turns()
     stage.inspector.start(("",))
     await _turns()
-    assert stage.workers.known(stage.tick)
+    assert stage.workers.look(stage.tick).is_whole
     stage.inspector.start(())
     await stage.rounds(4)
     assert len(stage.mailbox.asked) == 1
-    assert not stage.workers.known(stage.tick)
+    assert not stage.workers.look(stage.tick).is_whole
     await stage.inspector.close()
 
 
@@ -235,10 +236,10 @@ async def test_a_closed_one_asks_no_more(monkeypatch: pytest.MonkeyPatch) -> Non
 
 async def test_answers_go_to_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     async with asking(monkeypatch, "shop:") as stage:
-        assert stage.workers.consumed(stage.tick) == {"shop:celery"}
-        assert stage.workers.known(stage.tick)
+        assert stage.workers.look(stage.tick).consumed() == {"shop:celery"}
+        assert stage.workers.look(stage.tick).is_whole
     async with asking(monkeypatch, "shop:", global_keyprefix="shop:") as stage:
-        assert stage.workers.consumed(stage.tick) == {"celery"}
+        assert stage.workers.look(stage.tick).consumed() == {"celery"}
 
 
 async def test_an_answer_outlives_the_turns_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,7 +247,7 @@ async def test_an_answer_outlives_the_turns_of_the_others(monkeypatch: pytest.Mo
         for _ in range(3 * len(TURNS)):
             await stage.rounds(1)
             assert stage.workers.only_queue("celery@one") == "celery"
-            assert stage.workers.staff("celery", stage.tick) is not None
+            assert consumers(stage.workers, "celery", stage.tick) is not None
 
 
 @pytest.mark.parametrize("failure", [BrokerError("NOPERM 'sadd'"), RuntimeError("NOPERM 'sadd'")])
@@ -267,10 +268,10 @@ async def test_rounds_that_fail_are_no_silence_of_workers(monkeypatch: pytest.Mo
     async with asking(monkeypatch) as stage:
         stage.mailbox.fails = BrokerError("gone")
         await stage.rounds(3)
-        states = stage.workers.states(stage.tick)
+        states = stage.workers.look(stage.tick).states()
         assert [worker.up for worker in states or ()] == [True]
         await stage.rounds(1)
-        assert stage.workers.states(stage.tick + INTERVAL) is None
+        assert stage.workers.look(stage.tick + INTERVAL).states() is None
 
 
 async def test_an_answer_is_believed_until_it_would_have_been_asked_for_twice(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,24 +279,24 @@ async def test_an_answer_is_believed_until_it_would_have_been_asked_for_twice(mo
         believed = 2 * (len(TURNS) - 1) * INTERVAL
         for stage.tick in (believed, believed + INTERVAL):
             stage.workers.take(event("worker-heartbeat", worker="celery@one", active=0), START, stage.tick)
-            assert stage.workers.consumed(stage.tick) == ({"celery"} if stage.tick == believed else set())
+            assert stage.workers.look(stage.tick).consumed() == ({"celery"} if stage.tick == believed else set())
 
 
 async def test_a_listener_that_does_not_answer_leaves_the_workers_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     async with asking(monkeypatch) as stage:
-        assert stage.workers.known(stage.tick)
+        assert stage.workers.look(stage.tick).is_whole
         stage.mailbox.listening = 2
         await stage.rounds(1)
-        assert not stage.workers.known(stage.tick)
+        assert not stage.workers.look(stage.tick).is_whole
 
 
 async def test_more_key_prefixes_than_are_asked_leave_the_workers_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     prefixes = [f"{number:03}:" for number in range(MOST_PREFIXES + 1)]
     async with asking(monkeypatch, *prefixes) as stage:
         assert len(stage.mailbox.asked) == MOST_PREFIXES
-        assert not stage.workers.known(stage.tick)
+        assert not stage.workers.look(stage.tick).is_whole
         stage.inspector.start(prefixes[:-1])
-        assert stage.workers.known(stage.tick)
+        assert stage.workers.look(stage.tick).is_whole
 
 
 @pytest.mark.parametrize("off", ["inspect", "events"])

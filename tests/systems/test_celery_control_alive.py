@@ -17,19 +17,6 @@ from tests.systems.celery_frames import event
 from tests.systems.celery_told import BELIEVED, FORGET, ONE, PREFORK, ROUND, SOLO, STALE, TWO, Told, consumes
 from tests.systems.observing import START
 
-
-@pytest.fixture
-def heard() -> Told:
-    """Of a feed that has been connected for long enough, where nobody is there of whom nobody knows."""
-    return Told(connected=True)
-
-
-@pytest.fixture
-def unheard() -> Told:
-    """Without a feed."""
-    return Told(connected=False)
-
-
 # -- alive ------------------------------------------------------------------------------------------------------
 
 
@@ -66,7 +53,7 @@ def test_of_two_without_heartbeats_nobody_knows_who_is_there(heard: Told) -> Non
     heard.ask_all(listening=2)
     assert heard.up_by_name() == {ONE: True, TWO: True}
     heard.ask_all(listening=1)
-    assert (heard.up_by_name(), heard.states(heard.tick)) == (None, None)
+    assert (heard.up_by_name(), heard.look(heard.tick).states()) == (None, None)
 
 
 def test_a_worker_without_heartbeats_is_unknown_once_nobody_is_asked(heard: Told) -> None:
@@ -91,7 +78,7 @@ def test_workers_are_known_once_every_one_that_was_asked_is(unheard: Told) -> No
 
 def test_a_listener_that_nobody_knows_leaves_the_number_of_workers_unknown(heard: Told) -> None:
     heard.ask_all(listening=1)  # solo, without heartbeats, and busy since before we came
-    assert (heard.up_by_name(), heard.staff("a", heard.tick), heard.running_jobs(heard.tick)) == (None, None, None)
+    assert (heard.up_by_name(), heard.staff("a", heard.tick), heard.look(heard.tick).running()) == (None, None, None)
     heard.ask_all(listening=0)
     assert heard.up_by_name() == {}
 
@@ -103,7 +90,7 @@ def test_heartbeats_tell_who_does_not_answer(heard: Told) -> None:
     assert heard.up_by_name() == {ONE: True}
     heard.ask_all(listening=2)
     assert heard.up_by_name() is None
-    assert [state.worker for state in heard.states(heard.tick) or ()] == [ONE]
+    assert [state.worker for state in heard.look(heard.tick).states() or ()] == [ONE]
     heard.beat(TWO)
     assert heard.up_by_name() is None  # it may have come since
     heard.tick += 0.1
@@ -173,10 +160,10 @@ def test_a_solo_worker_that_is_busy_is_neither_up_nor_down(heard: Told, answers:
     heard.beat(active=0)
     heard.answer(*answers, consumes("a"))
     heard.tick = STALE + 0.1  # and nobody was asked since
-    assert (heard.up_by_name(), heard.states(heard.tick)) == (None, None)
+    assert (heard.up_by_name(), heard.look(heard.tick).states()) == (None, None)
     heard.ask_all(listening=1)
-    assert (heard.up_by_name(), heard.staff("a", heard.tick), heard.running_jobs(heard.tick)) == (None, None, None)
-    assert heard.states(heard.tick) is None
+    assert (heard.up_by_name(), heard.staff("a", heard.tick), heard.look(heard.tick).running()) == (None, None, None)
+    assert heard.look(heard.tick).states() is None
     heard.beat(active=0)
     assert heard.up_by_name() == {ONE: True}
     heard.tick += STALE + 0.1

@@ -22,19 +22,6 @@ from exporter.systems.celery.workers.workers import LAST_WORDS
 from tests.systems.celery_told import BELIEVED, ONE, PREFORK, STALE, TWO, Told, consumes
 from tests.systems.observing import START
 
-
-@pytest.fixture
-def heard() -> Told:
-    """Of a feed that has been connected for long enough, where nobody is there of whom nobody knows."""
-    return Told(connected=True)
-
-
-@pytest.fixture
-def unheard() -> Told:
-    """Without a feed."""
-    return Told(connected=False)
-
-
 # -- what a worker answered -------------------------------------------------------------------------------------
 
 
@@ -132,7 +119,7 @@ def test_a_queue_has_the_live_workers_that_consume_it(heard: Told) -> None:
     assert heard.staff("a", 0) == Staff(2, 12, 3)
     assert heard.staff("b", 0) == Staff(1, 8, 2)
     assert heard.staff("c", 0) == Staff(0, 0, 0)
-    assert heard.consumed(0) == {"a", "b"}
+    assert heard.look(0).consumed() == {"a", "b"}
     assert (heard.only_queue(ONE), heard.only_queue(TWO), heard.only_queue("other")) == ("a", None, None)
 
 
@@ -168,14 +155,14 @@ def test_a_lost_worker_consumes_nothing(heard: Told) -> None:
     heard.answer(consumes("a"), Stats(4, 7, PREFORK))
     heard.tick = STALE + 0.1
     assert heard.staff("a", heard.tick) == Staff(0, 0, 0)
-    assert heard.consumed(heard.tick) == frozenset()
+    assert heard.look(heard.tick).consumed() == frozenset()
 
 
 def test_queues_go_by_the_key_prefix_under_which_it_was_asked(heard: Told) -> None:
     heard.answer(consumes("a"), prefix="shop:")
     heard.ask_all(ONE, prefix="shop:")
     assert heard.only_queue("shop:" + ONE) == "shop:a"
-    assert heard.consumed(heard.tick) == {"shop:a"}
+    assert heard.look(heard.tick).consumed() == {"shop:a"}
 
 
 # -- what runs --------------------------------------------------------------------------------------------------
@@ -191,11 +178,23 @@ def test_what_runs_is_what_events_tell(heard: Told) -> None:
         heard.started(Attempt(ONE, START + started, 1, 0.0, START + started), job)
     heard.beat(active=2)
     heard.answer(active())  # older
-    running = heard.running_jobs(0)
+    running = heard.look(0).running()
     assert running is not None
     assert running.ids == {"x", "y"}
     assert (running.jobs, running.tasks) == ({"a": 1, UNKNOWN: 1}, {"mail": 2})
     assert running.oldest == {"a": START + 5, UNKNOWN: START + 3}
+
+
+def test_events_that_are_heard_no_more_do_not_tell_what_runs(heard: Told) -> None:
+    heard.beat(active=1)
+    heard.started(Attempt(ONE, START, 1, 0.0, START), Job("x", "mail", "a"))
+    heard.beat(active=1)
+    assert heard.running(0) == {"mail": 1}
+    heard.disconnected()
+    assert heard.look(0).is_whole
+    assert heard.running(0) is None
+    heard.answer(active())
+    assert heard.running(0) == {}
 
 
 def test_what_runs_is_what_workers_answer_where_events_do_not_tell(heard: Told) -> None:
@@ -208,9 +207,9 @@ def test_what_runs_is_what_workers_answer_where_events_do_not_tell(heard: Told) 
         ActiveJob("z", None, "topics", "mail.urgent", None),  # wherever that leads
     )
     heard.answer(active(*jobs))
-    assert heard.running_jobs(0) is None  # of all, or of none
+    assert heard.look(0).running() is None  # of all, or of none
     heard.answer(active(), name=TWO)
-    running = heard.running_jobs(0)
+    running = heard.look(0).running()
     assert running is not None
     assert running.ids == {"x", "y", "z"}
     assert running.jobs == {"a": 1, "b": 1, UNKNOWN: 1}
@@ -219,14 +218,14 @@ def test_what_runs_is_what_workers_answer_where_events_do_not_tell(heard: Told) 
     heard.tick = BELIEVED + 0.1
     heard.beat(active=3)
     heard.beat(TWO, active=0)
-    assert heard.running_jobs(heard.tick) is None
+    assert heard.look(heard.tick).running() is None
 
 
 def test_a_route_that_nobody_knows_leads_to_the_only_queue_there_is(heard: Told) -> None:
     heard.answer(consumes("a"), active(ActiveJob("x", "mail", "topics", "mail.urgent", 5.0)), prefix="p:")
     heard.answer(active(ActiveJob("y", "mail", "", "a", 5.0)), name=TWO, prefix="p:")
     heard.asked("p:", 0, 0, math.inf, 0)
-    running = heard.running_jobs(0)
+    running = heard.look(0).running()
     assert running is not None
     assert running.jobs == {"p:a": 2}
 

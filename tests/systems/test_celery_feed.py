@@ -6,7 +6,7 @@ import asyncio
 import json
 import pickle
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -19,7 +19,7 @@ from exporter.brokers.access import Access
 from exporter.brokers.address import parse_address
 from exporter.brokers.pulls import BrokerError, Pulls
 from exporter.brokers.turn import Turn
-from exporter.model import Enqueued, Finished, Outcome, Permissions, Started, Unreadable
+from exporter.model import Enqueued, Finished, Outcome, Permissions, Started, Unreadable, WorkerState
 from exporter.safe.text import UNKNOWN
 from exporter.systems.celery import Celery
 from exporter.systems.celery.events.feed import EventsFeed
@@ -69,6 +69,13 @@ async def following(feed: EventsFeed, sink: RecordingSink) -> AsyncIterator[asyn
         task.cancel()
         with suppress(asyncio.CancelledError, BrokerError):
             await task
+
+
+def seen(feed: EventsFeed) -> tuple[Collection[WorkerState] | None, Mapping[str, int] | None]:
+    """The workers, and what runs by task."""
+    look = feed.look()
+    running = look.running()
+    return look.states(), None if running is None else running.tasks
 
 
 def publish(client: redis.Redis, *events: dict[str, Any], prefix: str = "", **changes: Any) -> None:
@@ -161,7 +168,7 @@ async def test_the_table_outlives_the_connection(feed: EventsFeed, sink: Recordi
         server.client_kill_filter(_type="pubsub")
         await until(task.done)
         assert isinstance(task.exception(), BrokerError)
-        assert feed.workers() is None
+        assert feed.look().states() is None
     async with following(feed, sink):
         publish(server, STARTED, SUCCEEDED)
         await until(lambda: sink.finished)
@@ -183,12 +190,12 @@ async def test_dropped_messages_are_counted_as_lost_events_and_leave_workers_unk
     feed = EventsFeed(Access(parse_address(redis_server.url(DB))), Turn(), clock, 3600, monotonic=monotonic)
     async with following(feed, sink):
         monotonic.now += STALE
-        feed.table.heard_any = True
-        assert (feed.workers(), feed.running()) == ([], {})
+        feed.workers.hearing.anybody = True
+        assert seen(feed) == ([], {})
         feed._dropped([b"pmessage", b"", b"", frame([SENT, STARTED, SUCCEEDED])])
-        assert (feed.workers(), feed.running()) == (None, None)
+        assert seen(feed) == (None, None)
         monotonic.now += STALE
-        assert (feed.workers(), feed.running()) == ([], {})
+        assert seen(feed) == ([], {})
     assert sink.lost_events == 3
 
 
@@ -199,11 +206,11 @@ async def test_lost_workers_are_forgotten_after_the_time_that_was_asked_for(
     feed = EventsFeed(Access(parse_address(redis_server.url(DB))), Turn(), clock, 60, monotonic=monotonic)
     async with following(feed, sink):
         publish(server, fields("worker-heartbeat", active=0, freq=2.0))
-        await until(lambda: feed.heard_workers)
+        await until(lambda: feed.workers.hearing.anybody)
         monotonic.now += 60
-        assert [worker.up for worker in feed.workers() or ()] == [False]
+        assert [worker.up for worker in feed.look().states() or ()] == [False]
         monotonic.now += 1
-        await until(lambda: feed.workers() == [])
+        await until(lambda: feed.look().states() == [])
 
 
 async def test_jobs_forgotten_are_told(
@@ -389,11 +396,11 @@ async def test_workers_of_one_name_under_two_key_prefixes_are_two(
             server.publish(channel("worker-heartbeat", DB, prefix), frame(beat))
         await until(lambda: sink.received_by_kind["worker"] == 3)
         monotonic.now += 180
-        assert {worker.worker: worker.busy_slots for worker in feed.workers() or ()} == {
+        assert {worker.worker: worker.busy_slots for worker in feed.look().states() or ()} == {
             "a:" + WORKER: 2,
             "b:" + WORKER: 1,
         }
-        running = feed.running_jobs()
+        running = feed.look().running()
         assert running is not None
         assert running.ids == {"1", "2", "3"}
 
@@ -425,7 +432,7 @@ async def test_a_database_without_celery_has_no_workers_to_speak_of(
             server.sadd("_kombu.binding.mail", "mail\x06\x16\x06\x16mail")
             await until_observed(celery)
             assert (await celery.observe()).workers is None
-            feed.table.heard_any = True  # and said goodbye
+            feed.workers.hearing.anybody = True  # and said goodbye
             seen = await celery.observe()
             assert (seen.workers, seen.running) == ([], {})
 

@@ -40,9 +40,6 @@ class Tells:
     def progress(self, queue: str) -> float | None:
         return None
 
-    def running_jobs(self) -> Running | None:
-        return self.runs
-
 
 class Stage:
     """Queues that are looked at."""
@@ -58,8 +55,8 @@ class Stage:
 
     async def look(self, *names: str) -> dict[str, QueueState]:
         self.problems = Problems()
-        seen, _ = await self.queues.look(dict.fromkeys(names or (QUEUE,), False), self.problems)
-        return {state.queue: state for state in seen}
+        read = await self.queues.read(dict.fromkeys(names or (QUEUE,), False), self.problems)
+        return {state.queue: state for state in self.queues.states(read, self.tells.runs)}
 
     async def jobs(self, queue: str = QUEUE) -> Mapping[JobState, int]:
         return (await self.look(queue))[queue].jobs

@@ -25,7 +25,7 @@ class Heard(Workers):
     def __init__(self, **limits: Any) -> None:
         super().__init__(FORGET, **limits)
         self.tick = 0.0
-        self.heard_any = True
+        self.hearing.anybody = True
         self.connected(-STALE)
 
     def beat(self, name: str = ONE, kind: str = "heartbeat", **more: Any) -> None:
@@ -41,13 +41,13 @@ class Heard(Workers):
 
     def up_by_name(self) -> dict[str, bool] | None:
         """None while some may live that are not named."""
-        if not self.known(self.tick):
+        if not self.look(self.tick).is_whole:
             return None
-        return {state.worker: state.up for state in self.states(self.tick) or ()}
+        return {state.worker: state.up for state in self.look(self.tick).states() or ()}
 
     def running_now(self) -> dict[str, int] | None:
-        running = self.running(self.tick)
-        return None if running is None else dict(running)
+        running = self.look(self.tick).running()
+        return None if running is None else dict(running.tasks)
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def workers() -> Heard:
 def test_a_worker_is_what_its_heartbeat_says(workers: Heard) -> None:
     workers.tick = 5
     workers.beat(active=3)
-    assert workers.states(5) == [
+    assert workers.look(5).states() == [
         WorkerState(ONE, up=True, last_heartbeat=START + 5, busy_slots=3, version="5.6.3"),
     ]
 
@@ -84,7 +84,7 @@ def test_a_worker_is_lost_after_three_beats_and_forgotten_later(workers: Heard) 
 def test_a_lost_worker_has_no_busy_slots_and_comes_back(workers: Heard) -> None:
     workers.beat(active=3)
     workers.tick = STALE + 1
-    (state,) = workers.states(workers.tick) or ()
+    (state,) = workers.look(workers.tick).states() or ()
     assert (state.up, state.busy_slots, state.last_heartbeat) == (False, None, START)
     workers.beat()
     assert workers.up_by_name() == {ONE: True}
@@ -122,8 +122,8 @@ def test_workers_are_unknown_until_all_must_have_been_heard(workers: Heard) -> N
 
 
 def test_before_any_was_heard_there_may_be_workers_that_send_no_heartbeats(workers: Heard) -> None:
-    workers.heard_any = False
-    assert (workers.up_by_name(), workers.states(0), workers.running_now()) == (None, None, None)
+    workers.hearing.anybody = False
+    assert (workers.up_by_name(), workers.look(0).states(), workers.running_now()) == (None, None, None)
     workers.beat()
     workers.beat(kind="offline")
     assert workers.up_by_name() == {}

@@ -26,6 +26,7 @@ from exporter.systems.celery.options import CeleryOptions
 from exporter.systems.celery.queues.queues import Queues
 from exporter.systems.celery.queues.search import Search
 from exporter.systems.celery.results.results import Results
+from exporter.systems.celery.workers.staff import Staffing
 from exporter.systems.keys import Problems, is_key
 
 
@@ -65,7 +66,7 @@ class Celery(RedisSystem):
         self._search = Search(pulls, options.separator, options.global_keyprefix)
         self._discovery = Discovery(self._search.queues if options.discover else None, options.queues)
         self._inspector = _inspector(pulls, options, self._feed, clock) if options.inspect else None
-        self._queues = Queues(pulls, options, self._search, self._feed, clock)
+        self._queues = Queues(pulls, options, self._search, self._feed.tasks, clock)
 
     async def observe(self) -> Observation:
         names = await self._names()
@@ -75,17 +76,21 @@ class Celery(RedisSystem):
             problems.add(self._search.problem)
         for problem in self._feed.problems:
             problems.add(problem)
-        states, unacked = await self._queues.look(names, problems)
-        known = bool(states) or self._feed.heard_workers
-        for problem in self._ask_workers(evident=bool(names) or self._feed.heard_workers):
+        read = await self._queues.read(names, problems)
+        heard_any = self._feed.workers.hearing.anybody
+        for problem in self._ask_workers(evident=bool(names) or heard_any):
             problems.add(problem)
+        look = self._feed.look()
+        running = look.running()
+        states, unacked = self._queues.states(read, running), read.unacked
+        known = bool(states) or heard_any
         # A database without any trace of Celery has no unacknowledged messages to speak of.
         shows_unacked = unacked.messages is not None and bool(states or unacked.messages)
         return Observation(
-            queues=self._staffed(states),
-            workers=self._feed.workers() if known else None,
-            all_workers=self._feed.knows_workers(),
-            running=self._feed.running() if known else None,
+            queues=_staffed(states, look.staffing()),
+            workers=look.states() if known else None,
+            all_workers=look.is_whole,
+            running=running.tasks if known and running is not None else None,
             unacked_jobs=unacked.messages if shows_unacked else None,
             oldest_unacked=unacked.oldest,
             visibility_timeout=self._celery_options.visibility_timeout if shows_unacked else None,
@@ -113,24 +118,13 @@ class Celery(RedisSystem):
         self._inspector.start(prefixes if evident else ())
         return self._inspector.problems
 
-    def _staffed(self, states: Collection[QueueState]) -> Collection[QueueState]:
-        """With the live workers of each queue, where all of them are known."""
-        staffing = self._feed.staffing()
-        if staffing is None:
-            return states
-        staffs = ((state, staffing.of(state.queue)) for state in states)
-        return [
-            state if staff is None else replace(state, workers=staff.workers, slots=staff.slots, busy_slots=staff.busy)
-            for state, staff in staffs
-        ]
-
     async def _names(self) -> Mapping[str, bool]:
         """The queues that are watched, each with whether it came into being while we watched: also, unless only some
         are to be, those that nothing tells of but producers or workers. An empty queue leaves no key."""
         queues = dict.fromkeys(await self._discovery.queues())
         if self._celery_options.discover:
-            queues |= dict.fromkeys(self._feed.queues_since(self.clock() - Discovery.MEMORY))
-            queues |= dict.fromkeys(self._feed.consumed())
+            queues |= dict.fromkeys(self._feed.tasks.queues_since(self.clock() - Discovery.MEMORY))
+            queues |= dict.fromkeys(self._feed.look().consumed())
         return {queue: self._discovery.appeared(queue) for queue in queues if is_key(queue)}
 
     async def _naming(self) -> Naming:
@@ -153,4 +147,15 @@ class Celery(RedisSystem):
 
 def _inspector(pulls: Pulls, options: CeleryOptions, feed: EventsFeed, clock: Callable[[], float]) -> Inspector:
     mailbox = Mailbox(pulls, options.separator, options.priority_steps, options.accept_content, clock)
-    return Inspector(mailbox, feed.table, options)
+    return Inspector(mailbox, feed.workers, options)
+
+
+def _staffed(states: Collection[QueueState], staffing: Staffing | None) -> Collection[QueueState]:
+    """With the live workers of each queue, where all of them are known."""
+    if staffing is None:
+        return states
+    staffs = ((state, staffing.of(state.queue)) for state in states)
+    return [
+        state if staff is None else replace(state, workers=staff.workers, slots=staff.slots, busy_slots=staff.busy)
+        for state, staff in staffs
+    ]

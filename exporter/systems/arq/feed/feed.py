@@ -23,12 +23,13 @@ from exporter.model import Sink
 from exporter.systems.arq.feed import ahead
 from exporter.systems.arq.feed.beside import first_of
 from exporter.systems.arq.feed.modes import FeedMode, Line, allows_other, connect, pushed_keys
-from exporter.systems.arq.feed.reading import LONGEST_KEY, PAGE, Value, decode, pages, read_values
+from exporter.systems.arq.feed.reading import LONGEST_KEY, PAGE, Value, decode, read_values
 from exporter.systems.arq.feed.seen import Seen, steady
 from exporter.systems.arq.feed.tally import Rule, Tally
 from exporter.systems.arq.feed.unkept import Unkept, UnkeptJobs
 from exporter.systems.arq.layout import RESULT
 from exporter.systems.arq.records.serializers import Serializer
+from exporter.systems.keys import pages
 
 COALESCE: Final = 0.05
 """Seconds in which pushes may gather: a round trip for each result would cost more than reading it."""
@@ -191,7 +192,7 @@ class ResultsFeed:
             # Taken out before they are read: a key that is pushed meanwhile is to be read again.
             self._taken, self._pending, done = self._pending, {}, 0
             try:
-                for page in pages(self._taken):
+                for page in pages(self._taken, PAGE):
                     values = await read_values(line.data, page)
                     for key in {*page} - {value.key for value in values}:
                         self.tally.kept.gone(key)
@@ -255,7 +256,7 @@ class ResultsFeed:
         rule = self._rule(line)
         # Not over `data`: a reply that is too large ends its connection.
         async for keys in self._pulls.scan("MATCH", RESULT.decode() + "*"):
-            for page in pages(keys):
+            for page in pages(keys, PAGE):
                 values = await self._read_standing(line, page)
                 if rule.seeding and len(pushed) >= PENDING and self._seen.armed is not None:
                     rule.cutoff = self._seen.armed  # not all that was pushed is known: the clocks tell what is new

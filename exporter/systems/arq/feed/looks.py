@@ -12,11 +12,10 @@ from exporter.model import Finished, JobEvent, Sink
 from exporter.systems.arq.feed.ahead import LONGEST_ID
 from exporter.systems.arq.feed.glances import PAGE, Glance, Question, look
 from exporter.systems.arq.feed.modes import Line
-from exporter.systems.arq.feed.reading import pages
 from exporter.systems.arq.feed.unended import NOTHING, News, Unended
 from exporter.systems.arq.layout import IN_PROGRESS, JOB
 from exporter.systems.arq.records.definitions import HEAD_BYTES
-from exporter.systems.keys import key_bytes
+from exporter.systems.keys import key_bytes, pages
 
 COALESCE: Final = 0.002
 """Seconds in which pushes may gather: each look costs more than the few jobs looked at."""

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
-from itertools import islice
+from collections.abc import Callable, Collection
 from typing import Final, Generic, TypeVar
 
 import msgspec
 
-from exporter.brokers.pulls import Command, Refused, Reply
+from exporter.brokers.pulls import Command
 from exporter.brokers.push import PushConnection
 from exporter.brokers.turn import Turn
 from exporter.model import Unreadable
-from exporter.safe.text import one_line
 from exporter.systems.arq.layout import RESULT
 from exporter.systems.arq.records.results import HEAD_BYTES, TAIL_BYTES, Result, UnreadableResult, is_cut, read_result
 from exporter.systems.arq.records.serializers import Serializer
+from exporter.systems.keys import read_string
 
 T = TypeVar("T")
 
@@ -41,19 +40,12 @@ async def read_values(data: PushConnection, keys: Collection[bytes]) -> list[Val
     Raises BrokerError when the connection is lost or reading is refused.
     """
     heads = await data.many([("GETRANGE", key, 0, HEAD_BYTES - 1) for key in keys])
-    values = [Value(key, _string(head)) for key, head in zip(keys, heads, strict=True) if head != b""]
+    values = [Value(key, read_string(head)) for key, head in zip(keys, heads, strict=True) if head != b""]
     cut = [value for value in values if value.head is not None and is_cut(value.head)]
     ends: list[Command] = [("GETRANGE", value.key, -TAIL_BYTES, -1) for value in cut]
     for value, tail in zip(cut, await data.many(ends), strict=True):
-        value.tail = _string(tail) or b""
+        value.tail = read_string(tail) or b""
     return values
-
-
-def pages(items: Iterable[T], size: int = PAGE) -> Iterable[list[T]]:
-    """The items by the page."""
-    items = iter(items)
-    while page := list(islice(items, size)):
-        yield page
 
 
 async def decode(turn: Turn, values: Collection[T], take: Callable[[T], None]) -> None:
@@ -107,11 +99,3 @@ class _Decoding(Generic[T]):
                 self.done.set_result(None)
             else:
                 self.done.set_exception(error)
-
-
-def _string(reply: Reply) -> bytes | None:
-    if isinstance(reply, bytes):
-        return reply
-    if isinstance(reply, Exception) and not str(reply).startswith("WRONGTYPE"):
-        raise Refused(one_line(f"results cannot be read: {reply}"))
-    return None

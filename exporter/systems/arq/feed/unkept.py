@@ -22,11 +22,11 @@ from exporter.systems.arq.feed.beside import first_of
 from exporter.systems.arq.feed.glances import Denied, Question, look, look_at_server
 from exporter.systems.arq.feed.looks import QUEUES_AT_ONCE, Looks
 from exporter.systems.arq.feed.modes import FeedMode, Line, Scope
-from exporter.systems.arq.feed.reading import pages
 from exporter.systems.arq.feed.tally import Tally
 from exporter.systems.arq.feed.unended import LIMIT, Unended
 from exporter.systems.arq.layout import CRON
 from exporter.systems.arq.records.serializers import Serializer
+from exporter.systems.keys import pages
 
 TRIAL: Final = 60.0
 """Seconds for which all jobs are watched at first, to see whether that is needed."""

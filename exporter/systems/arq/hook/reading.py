@@ -12,7 +12,6 @@ from typing import Any, Final, TypeAlias
 from exporter.brokers.pulls import Command, Pulls, Refused, Reply, ReplyTooLarge
 from exporter.model import Unreadable
 from exporter.safe.text import one_line
-from exporter.systems.arq.feed.reading import pages
 from exporter.systems.arq.hook.records import (
     RUNNING_BYTES,
     WORKER_FIELDS,
@@ -22,7 +21,7 @@ from exporter.systems.arq.hook.records import (
     read_worker,
 )
 from exporter.systems.arq.layout import HOOKED_EVENTS, HOOKED_WORKER
-from exporter.systems.keys import key_bytes, key_text
+from exporter.systems.keys import key_bytes, key_text, pages
 
 PAGE: Final = 50
 """Hashes read in one go."""

@@ -79,7 +79,7 @@ class Inspector:
             turn = next(self._next)
         if turn is self._last is Method.QUEUES:
             turn = next(self._next)
-        if turn is Method.ACTIVE and self._workers.told_running(tick) is not None:
+        if turn is Method.ACTIVE and self._workers.look(tick).told_running() is not None:
             turn = next(self._next)  # events tell, and sooner
         self._last = turn
         return turn

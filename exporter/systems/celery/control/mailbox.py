@@ -179,11 +179,9 @@ class Mailbox:
     async def _waiting(self, prefix: str) -> list[bytes]:
         """The lists, each as often as it holds answers, but for the mark at its end."""
         keys = self._keys(prefix)
-        counts = await self._pulls.many(("LLEN", key) for key in keys)
+        counts = await self._do(("LLEN", key) for key in keys)
         waiting: list[bytes] = []
         for key, count in zip(keys, counts, strict=True):
-            if isinstance(count, Exception):
-                raise BrokerError(one_line(str(count)))
             waiting += [key] * min(int(count) - 1, MOST_ANSWERS)
         return waiting
 

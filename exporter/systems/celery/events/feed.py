@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from exporter.brokers.access import Access
 from exporter.brokers.push import ConnectionLost, Push, PushConnection
 from exporter.brokers.turn import Turn
-from exporter.model import Sink, Unreadable, WorkerState
+from exporter.model import Sink, Unreadable
 from exporter.systems.celery.events.frames import JSON, Event, count_events, read_frame
 from exporter.systems.celery.events.gaps import Gaps, Naming
 from exporter.systems.celery.events.routed import Route, nowhere, routed
@@ -20,8 +20,7 @@ from exporter.systems.celery.events.standstill import Standstill
 from exporter.systems.celery.jobs.tasks import Tasks
 from exporter.systems.celery.layout import event_channels, queue_name
 from exporter.systems.celery.results.results import Results
-from exporter.systems.celery.workers.running import Running
-from exporter.systems.celery.workers.staff import Staffing
+from exporter.systems.celery.workers.look import Look
 from exporter.systems.celery.workers.workers import Workers
 from exporter.systems.keys import key_text
 
@@ -90,54 +89,22 @@ class EventsFeed:
     # -- what is known ------------------------------------------------------------------------------------------
 
     @property
-    def table(self) -> Workers:
+    def workers(self) -> Workers:
         """The workers, for those who ask them, too."""
         return self._workers
 
     @property
-    def heard_workers(self) -> bool:
-        """Whether any worker was ever heard."""
-        return self._workers.heard_any
+    def tasks(self) -> Tasks:
+        """The jobs."""
+        return self._tasks
 
-    def workers(self) -> Collection[WorkerState] | None:
-        """The workers; None while they are not known."""
-        return self._workers.states(self._monotonic())
-
-    def knows_workers(self) -> bool:
-        """Whether those are all that there are."""
-        return self._workers.known(self._monotonic())
+    def look(self) -> Look:
+        """The workers as they are now."""
+        return self._workers.look(self._monotonic())
 
     def note_queues(self, names: Collection[str]) -> None:
         """These are the queues there are."""
         self._workers.note_queues(names, self._monotonic())
-
-    def running(self) -> Mapping[str, int] | None:
-        """Running jobs by task; None while that is not known."""
-        return self._workers.running(self._monotonic())
-
-    def progress(self, queue: str) -> float | None:
-        """When a job of a queue was last started."""
-        return self._tasks.held.progress.get(queue)
-
-    def due(self, job: str) -> float | None:
-        """When a job that was sent, and has not ended, was due."""
-        return self._tasks.due(job)
-
-    def queues_since(self, since: float) -> Collection[str]:
-        """The queues that jobs were sent to since a time."""
-        return self._tasks.queues_since(since)
-
-    def consumed(self) -> Collection[str]:
-        """The queues that live workers are known to consume."""
-        return self._workers.consumed(self._monotonic())
-
-    def staffing(self) -> Staffing | None:
-        """Who consumes which queue; None while that is not known."""
-        return self._workers.staffing(self._monotonic())
-
-    def running_jobs(self) -> Running | None:
-        """What runs; None while that is not known."""
-        return self._workers.running_jobs(self._monotonic())
 
     @property
     def problems(self) -> Collection[str]:

@@ -14,6 +14,7 @@ from exporter.model import Unreadable
 from exporter.safe.text import one_line
 from exporter.systems.celery.events.frames import Event
 from exporter.systems.celery.events.loss import ENDS, Losses
+from exporter.systems.celery.jobs.filling import Filling
 from exporter.systems.celery.jobs.table import CLOCKS_AGREE
 from exporter.systems.celery.jobs.tasks import Tasks
 from exporter.systems.celery.results.metas import Result
@@ -60,6 +61,7 @@ class Gaps:
         self._heard_jobs = asyncio.Event()
         self._moved = False
         self._tasks = tasks
+        self._by_results = Filling(tasks)
         self._results = results
         self._naming = naming
         self._floor = began  # what ended before is of no concern
@@ -69,11 +71,6 @@ class Gaps:
         self._filling = False
         self._impatient_at = 0.0
         self._told = 0
-
-    @property
-    def pattern(self) -> str | None:
-        """What the keys of results are like, where they are read."""
-        return None if self._results is None else self._results.pattern
 
     # -- what the feed tells ------------------------------------------------------------------------------------
 
@@ -177,7 +174,7 @@ class Gaps:
         counted, looked = 0, time.perf_counter()
         try:
             async for result in self._found(results):
-                counted += self._tasks.fill(result, queue_of(result.queue) if result.queue else None)
+                counted += self._by_results.fill(result, queue_of(result.queue) if result.queue else None)
                 if counted >= AT_ONCE or time.perf_counter() - looked > 0.1:
                     hand_on(counted)
                     counted, looked = 0, time.perf_counter()
@@ -209,7 +206,7 @@ class Gaps:
             return result
         names = [name for prefix in {"", *self.prefixes} if self.losses.hears(name := prefix + result.worker)]
         if not names:
-            return result if self._tasks.ran(result) else None
+            return result if self._by_results.ran(result) else None
         return replace(result, worker=names[0] if len(names) == 1 else None)
 
     def _done(self) -> None:

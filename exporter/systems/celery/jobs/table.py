@@ -27,6 +27,8 @@ class Table:
     def __init__(self, workers: Workers, jobs: int, ended_jobs: int, grace: float) -> None:
         self.forgotten = 0
         """Jobs forgotten before they ended."""
+        self.filled_starts = 0
+        """Jobs whose results alone told that they ran."""
         self.held = Holding(grace)
         """Where job events go."""
         self.ended = EndedJobs(ended_jobs)
@@ -34,8 +36,8 @@ class Table:
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         self._capacity = jobs
         self._sent_to: dict[str, float] = {}
-        self._now = 0.0
-        self._tick = 0.0
+        self.now = 0.0
+        """Unix time."""
 
     # -- what a scrape asks -------------------------------------------------------------------------------------
 
@@ -43,6 +45,10 @@ class Table:
         """When a job was due by its `task-sent`: Unix time; None where that was not seen, or the job ended."""
         job = self._jobs.get(uuid)
         return job.due if job is not None and job.sent and not job.ended else None
+
+    def progress(self, queue: str) -> float | None:
+        """When a job of a queue was last started."""
+        return self.held.progress.get(queue)
 
     def queues_since(self, since: float) -> list[str]:
         """The queues that jobs were sent to since a time; earlier ones are forgotten."""
@@ -57,23 +63,24 @@ class Table:
 
     def _job(self, uuid: str) -> Job:
         job = self.remembered(uuid)
-        return job if job is not None else self._remember(Job(uuid))
+        return job if job is not None else self.remember(Job(uuid))
 
-    def _remember(self, job: Job) -> Job:
+    def remember(self, job: Job) -> Job:
+        """Adds a job, or takes one back that ended: it runs again."""
         self.ended.pop(job.uuid)
         self._jobs[job.uuid] = job
         if len(self._jobs) > self._capacity:
             _, oldest = self._jobs.popitem(last=False)
             self._forget(oldest)
-            self.ended.forget(oldest, self._now + CLOCKS_AGREE)
+            self.ended.forget(oldest, self.now + CLOCKS_AGREE)
             self.forgotten += not oldest.ended
         return job
 
-    def _bury(self, job: Job) -> None:
+    def bury(self, job: Job) -> None:
         """Moves a job that ended to those that have."""
         job.ended = True
         if self._jobs.pop(job.uuid, None) is not None:
-            oldest = self.ended.add(job, self._now + CLOCKS_AGREE)
+            oldest = self.ended.add(job, self.now + CLOCKS_AGREE)
             if oldest is not None:
                 self._forget(oldest)
 
@@ -91,26 +98,27 @@ class Table:
         self.ended.pop(job.uuid)
         self._forget(job)
         to_start = not job.ended and (job.pending is not None or not job.started)
-        return self._remember(Job(job.uuid, former=job if to_start else None, ended_at=job.ended_at, replaces=True))
+        return self.remember(Job(job.uuid, former=job if to_start else None, ended_at=job.ended_at, replaces=True))
 
     def _note_sent_to(self, queue: str | None) -> None:
         if queue is not None and (queue in self._sent_to or len(self._sent_to) < _MAX_QUEUES):
-            self._sent_to[queue] = self._now
+            self._sent_to[queue] = self.now
 
     # -- attempts, and names ------------------------------------------------------------------------------------
 
-    def _close_in(self, job: Job, worker: str) -> Attempt | None:
+    def close_in(self, job: Job, worker: str) -> Attempt | None:
         """Ends the oldest attempt that runs in a worker."""
         attempt = job.runs_in(worker)
         if attempt is not None:
-            self._close(job, attempt)
+            self.close(job, attempt)
         return attempt
 
-    def _close(self, job: Job, attempt: Attempt) -> None:
+    def close(self, job: Job, attempt: Attempt) -> None:
+        """Ends an attempt."""
         job.drop(attempt)
         self._workers.ended(attempt)
 
-    def _queue_of(self, job: Job, worker: str) -> str:
+    def queue_of(self, job: Job, worker: str) -> str:
         """The queue of a job that is, or was, in a worker, as far as it is known by now."""
         if job.queue is None and not job.named and job.name is None:  # neither sent nor received before our eyes
             self._ask(job, worker)

@@ -13,10 +13,10 @@ from exporter.model import Enqueued, Finished, JobEvent, Outcome, Retried, Start
 from exporter.safe.text import UNKNOWN
 from exporter.systems.celery.events.fields import due_time, exception_class, interned, is_rejection
 from exporter.systems.celery.events.frames import Event
-from exporter.systems.celery.jobs.filling import SAME_END, Filling
+from exporter.systems.celery.jobs.filling import SAME_END
 from exporter.systems.celery.jobs.holding import GRACE
 from exporter.systems.celery.jobs.job import BELIEVED_SECONDS, Attempt, Job
-from exporter.systems.celery.jobs.table import ENDED_JOBS, JOBS
+from exporter.systems.celery.jobs.table import ENDED_JOBS, JOBS, Table
 from exporter.systems.celery.results.metas import NOT_REGISTERED
 from exporter.systems.celery.workers.skew import AGREE, agrees
 from exporter.systems.celery.workers.workers import Workers
@@ -31,11 +31,12 @@ _OVERTAKES_US: Final = 1.0
 """The same, by when we hear of both: workers gather what they tell."""
 
 
-class Tasks(Filling):
-    """The jobs of one broker."""
+class Tasks(Table):
+    """The jobs of one broker, as events tell of them."""
 
     def __init__(self, workers: Workers, jobs: int = JOBS, ended_jobs: int = ENDED_JOBS, grace: float = GRACE) -> None:
         super().__init__(workers, jobs, ended_jobs, grace)
+        self._tick = 0.0
         self._by_workers: Mapping[str, Callable[[Job, Event], None]] = {
             "task-received": self._receive,
             "task-started": self._start,
@@ -51,7 +52,7 @@ class Tasks(Filling):
 
     def at(self, now: float, tick: float) -> None:
         """It is `now` by the clock, `tick` by the monotonic one."""
-        self._now, self._tick = now, tick
+        self.now, self._tick = now, tick
         self.held.at(tick)
 
     def take(self, event: Event, prefix: str = "") -> bool:
@@ -117,7 +118,7 @@ class Tasks(Filling):
         return new
 
     def _record_enqueued(self, job: Job, at: float) -> None:
-        self.held.events.append(Enqueued(job.queue or UNKNOWN, job.task, job.uuid, min(at, self._now)))
+        self.held.events.append(Enqueued(job.queue or UNKNOWN, job.task, job.uuid, min(at, self.now)))
 
     def _receive(self, job: Job, event: Event) -> None:
         name = interned(event.name)
@@ -161,9 +162,9 @@ class Tasks(Filling):
         first = not retries and not job.first_started
         job.first_started = job.first_started or first
         job.started, job.requeued = True, None
-        queue = self._queue_of(job, event.hostname)
+        queue = self.queue_of(job, event.hostname)
         trusted = self._trusts(event, at)
-        since = min(at, self._now) if trusted else self._now
+        since = min(at, self.now) if trusted else self.now
         if job.filled_at is not None and at <= job.filled_at + SAME_END:  # told late: it has ended since
             self.filled_starts = max(0, self.filled_starts - job.filled_start)
             job.filled_start = False
@@ -171,24 +172,24 @@ class Tasks(Filling):
             return
         attempt = Attempt(interned(event.hostname) or "", at, retries + 1, self._tick, since)
         if len(job.attempts) >= _MAX_ATTEMPTS:
-            self._close(job, job.attempts[0])
+            self.close(job, job.attempts[0])
         job.attempts += (attempt,)
         self._workers.started(attempt, job)
         if job.ended and job.uuid in self.ended:
-            self._remember(job)
+            self.remember(job)
         waits = first and trusted
         started = Started(queue, job.task, job.uuid, since, job.waited(at) if waits else None, attempt.number)
         self.held.put(job, started, at if waits else None)
 
     def _retry(self, job: Job, event: Event) -> None:
         at = self._time(event)
-        attempt = self._close_in(job, event.hostname)
+        attempt = self.close_in(job, event.hostname)
         if attempt is None and job.ended:
             return
         run = None if attempt is None else max(0.0, at - attempt.started)
         number = job.retries + 1 if attempt is None else attempt.number
         exception = exception_class(event.exception)
-        queue = self._queue_of(job, event.hostname)
+        queue = self.queue_of(job, event.hostname)
         self.held.put(job, Retried(queue, job.task, job.uuid, self._since(event, at), run, exception, number))
 
     def _cancel(self, job: Job, event: Event) -> None:
@@ -197,21 +198,21 @@ class Tasks(Filling):
         Where messages are acknowledged late, the job is redelivered; where early, it is gone, and nobody says so
         (`Consumer.cancel_active_requests`; the event tells not which). So how it ended is left open.
         """
-        self._close_in(job, event.hostname)
+        self.close_in(job, event.hostname)
 
     # -- ends ---------------------------------------------------------------------------------------------------
 
     def _end(
         self, job: Job, event: Event, outcome: Outcome, run: float | None = None, exception: str | None = None
     ) -> None:
-        attempt = self._close_in(job, event.hostname)
+        attempt = self.close_in(job, event.hostname)
         at = self._time(event)
         if attempt is None and not job.ended and self.ended.was_told(job.uuid):  # and forgotten since
             job.ended_at = at
-            self._bury(job)
+            self.bury(job)
         if attempt is None and job.ended:
             return  # told once more: a job ends again only where it ran again
-        queue = self._queue_of(job, event.hostname)
+        queue = self.queue_of(job, event.hostname)
         number = job.retries + 1
         if attempt is not None:
             number = attempt.number
@@ -222,7 +223,7 @@ class Tasks(Filling):
             self.held.reject(job, end, event.hostname)
         else:
             self.held.put(job, end)
-        self._bury(job)
+        self.bury(job)
 
     def _succeed(self, job: Job, event: Event) -> None:
         run = event.runtime  # null for a worker that was lost after it stored the result
@@ -245,7 +246,7 @@ class Tasks(Filling):
 
     def _reject(self, job: Job, event: Event) -> None:
         if event.requeue:
-            self._close_in(job, event.hostname)
+            self.close_in(job, event.hostname)
             job.requeued = interned(event.hostname)
         else:
             self._end(job, event, Outcome.REJECTED)
@@ -255,23 +256,23 @@ class Tasks(Filling):
     def _due(self, at: float, eta: float | None) -> float | None:
         """When a job is due that was sent `at`, by its producer's clock, which nothing tells but this: no later than
         now, and not known if that is long ago."""
-        if self._now - at > AGREE:
+        if self.now - at > AGREE:
             return eta
-        at = min(at, self._now)
+        at = min(at, self.now)
         return at if eta is None else max(at, eta)
 
     def _trusts(self, event: Event, at: float) -> bool:
         """Whether the clock of a worker, by which it happened `at`, can be set against others."""
-        return agrees(at, self._now, self._workers.behind(event.hostname))
+        return agrees(at, self.now, self._workers.behind(event.hostname))
 
     def _since(self, event: Event, at: float) -> float:
         """When it happened, by our clock: when we heard of it, where the worker's cannot be trusted."""
-        return min(at, self._now) if self._trusts(event, at) else self._now
+        return min(at, self.now) if self._trusts(event, at) else self.now
 
     def _time(self, event: Event) -> float:
         """By the sender's clock, for durations."""
         at = event.timestamp
-        return at if abs(at - self._now) < _BELIEVED_SKEW else self._now
+        return at if abs(at - self.now) < _BELIEVED_SKEW else self.now
 
 
 def _queue(event: Event, prefix: str) -> str | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
+import msgspec
+
 from exporter.brokers.pulls import Pulls
 from exporter.model import JobState, QueueState
 from exporter.safe.text import UNKNOWN
@@ -21,7 +23,7 @@ from exporter.systems.keys import Problems
 
 
 class Heard(Protocol):
-    """What events and workers tell of the jobs in the queues."""
+    """What events tell of the jobs in the queues."""
 
     def due(self, job: str) -> float | None:
         """When a job that was sent, and has not ended, was due: Unix time; None if that is not known."""
@@ -31,9 +33,19 @@ class Heard(Protocol):
         """When a job of a queue was last started."""
         ...
 
-    def running_jobs(self) -> Running | None:
-        """What runs; None while that is not known."""
-        ...
+
+class Read(msgspec.Struct, frozen=True):
+    """What Redis holds of some queues."""
+
+    names: Mapping[str, bool]
+    """Each with whether it came into being while we watched."""
+    depths: Mapping[List, int]
+    fronts: Mapping[List, Front]
+    in_hand: InHand
+    unacked: Counted
+    """What is unacknowledged in all queues."""
+    at: float
+    """When the fronts were there: Unix time."""
 
 
 class Queues:
@@ -52,23 +64,20 @@ class Queues:
         self._watched: dict[str, Watched] = {}
         self._evident: set[str] = set()
 
-    async def look(self, names: Mapping[str, bool], problems: Problems) -> tuple[list[QueueState], Counted]:
-        """At the queues of these names, each with whether it came into being while we watched; and at what is
-        unacknowledged in them all."""
+    async def read(self, names: Mapping[str, bool], problems: Problems) -> Read:
+        """What Redis holds of the queues of these names, each with whether it came into being while we watched."""
         counted = await count_unacked(self._pulls, self._search.prefixes, problems)
         asked = self._unacked.questions(counted.few)
         depths, tags = await self._lists.depths(names.keys(), problems, asked)
         fronts, now = await self._fronts(depths, problems)
         messages = await self._unacked.read(counted.few, tags, problems)
         in_hand = await self._in_hand(names, messages, now, problems)
-        running = self._heard.running_jobs()
-        self._watched = {name: watched for name, watched in self._watched.items() if name in names}
-        found = [
-            self._state(name, depths, fronts, in_hand, running, now, appeared=appeared)
-            for name, appeared in names.items()
-            if (name, 0) in depths
-        ]
-        return found, counted
+        return Read(names, depths, fronts, in_hand, counted, now)
+
+    def states(self, read: Read, running: Running | None) -> list[QueueState]:
+        """The queues that were read, where `running` is what ran just after that; None where that is not known."""
+        self._watched = {name: watched for name, watched in self._watched.items() if name in read.names}
+        return [self._state(name, read, running) for name in read.names if (name, 0) in read.depths]
 
     async def _fronts(self, depths: Mapping[List, int], problems: Problems) -> tuple[dict[List, Front], float]:
         """Of each list that has jobs, the first ones: as many as it takes. And when they were there."""
@@ -100,31 +109,22 @@ class Queues:
         self._evident.intersection_update(names)
         return InHand(seen, dict.fromkeys(self._evident, self._search.prefixes), (UNKNOWN,))
 
-    def _state(
-        self,
-        queue: str,
-        depths: Mapping[List, int],
-        fronts: Mapping[List, Front],
-        in_hand: InHand,
-        running: Running | None,
-        now: float,
-        *,
-        appeared: bool,
-    ) -> QueueState:
+    def _state(self, queue: str, read: Read, running: Running | None) -> QueueState:
         steps = self._lists.steps(queue)
-        by_priority = {priority: depths[queue, priority] for priority in steps}
+        by_priority = {priority: read.depths[queue, priority] for priority in steps}
         watched = self._watched.get(queue)
         if watched is None:
-            watched = self._watched[queue] = Watched(empty=appeared)
-        watched.note(by_priority, {step: fronts[queue, step] for step in steps if (queue, step) in fronts}, now)
-        jobs = {JobState.READY: sum(by_priority.values()), **states(queue, in_hand, running)}
+            watched = self._watched[queue] = Watched(empty=read.names[queue])
+        fronts = {step: read.fronts[queue, step] for step in steps if (queue, step) in read.fronts}
+        watched.note(by_priority, fronts, read.at)
+        jobs = {JobState.READY: sum(by_priority.values()), **states(queue, read.in_hand, running)}
         return QueueState(
             queue=queue,
             jobs=jobs,
             ready_by_priority=by_priority,
             oldest_ready=watched.oldest_ready,
-            oldest_running=None if running is None else _oldest_running(queue, running, now),
-            last_progress=max(watched.last_progress, min(now, self._heard.progress(queue) or 0.0)),
+            oldest_running=None if running is None else _oldest_running(queue, running, read.at),
+            last_progress=max(watched.last_progress, min(read.at, self._heard.progress(queue) or 0.0)),
         )
 
 

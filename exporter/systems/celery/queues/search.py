@@ -44,31 +44,23 @@ class Search:
 
     async def queues(self) -> set[str]:
         """The queues, as we call them."""
-        exchanges: dict[tuple[str, str], list[Binding]] = {}
-        homes: dict[str, frozenset[str]] = {}
-        prefixes = {self._only or ""}
-        routed = 0
+        found = _Found(self._only)
         self._misread = None
         where = "*" if self._only is None else pattern(self._only)
         async for keys in self._pulls.scan("MATCH", f"{where}{BINDINGS}*", "TYPE", "set"):
             for key in keys:
-                prefix, _, exchange = self._parts(key)
-                if exchange.endswith(_NO_TASKS):
-                    continue
-                bindings = await self._bound(key)
-                prefixes.add(prefix)
-                for queue in {binding.queue for binding in bindings}:
-                    name = queue_name(queue, prefix, self._only) or queue
-                    homes[name] = homes.get(name, frozenset()) | {prefix}
-                routed += len(bindings)
-                if len(bindings) <= _MAX_BINDINGS and routed <= _MAX_ROUTED:  # else where messages go is not known
-                    exchanges[prefix, exchange] = bindings
-            if len(homes) > Discovery.KNOWN_QUEUES:
+                await self._look_at(key, found)
+            if len(found.homes) > Discovery.KNOWN_QUEUES:
                 break
-        self.prefixes = frozenset(sorted(prefixes)[:_MAX_PREFIXES])
-        self.routes = Routes(exchanges, self._only)
-        self.homes = homes
-        return set(homes)
+        self.prefixes = frozenset(sorted(found.prefixes)[:_MAX_PREFIXES])
+        self.routes = Routes(found.exchanges, self._only)
+        self.homes = found.homes
+        return set(found.homes)
+
+    async def _look_at(self, key: bytes, found: _Found) -> None:
+        prefix, _, exchange = self._parts(key)
+        if not exchange.endswith(_NO_TASKS):
+            found.add(prefix, exchange, await self._bound(key))
 
     def _parts(self, key: bytes) -> tuple[str, str, str]:
         """The key prefix, `_kombu.binding.`, and the exchange."""
@@ -89,3 +81,24 @@ class Search:
             if len(found) > _MAX_BINDINGS:
                 break
         return [binding for binding in found if binding.queue]
+
+
+class _Found:
+    """What a search has found so far."""
+
+    def __init__(self, only: str | None) -> None:
+        self.exchanges: dict[tuple[str, str], list[Binding]] = {}
+        self.homes: dict[str, frozenset[str]] = {}
+        self.prefixes = {only or ""}
+        self._only = only
+        self._routed = 0
+
+    def add(self, prefix: str, exchange: str, bindings: list[Binding]) -> None:
+        """An exchange under a key prefix."""
+        self.prefixes.add(prefix)
+        for queue in {binding.queue for binding in bindings}:
+            name = queue_name(queue, prefix, self._only) or queue
+            self.homes[name] = self.homes.get(name, frozenset()) | {prefix}
+        self._routed += len(bindings)
+        if len(bindings) <= _MAX_BINDINGS and self._routed <= _MAX_ROUTED:  # else where messages go is not known
+            self.exchanges[prefix, exchange] = bindings

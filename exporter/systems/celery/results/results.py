@@ -5,16 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Iterable
-from itertools import islice
+from collections.abc import AsyncIterator, Collection
 from typing import Final
 
-from exporter.brokers.pulls import Pulls, Refused, Reply
+from exporter.brokers.pulls import Pulls
 from exporter.model import Unreadable
-from exporter.safe.text import one_line
 from exporter.systems.celery.layout import RESULT, result_pattern, result_prefix
 from exporter.systems.celery.results.metas import Result, read_result
-from exporter.systems.keys import key_bytes, key_text
+from exporter.systems.keys import key_bytes, key_text, pages, read_string
 
 PAGE: Final = 100
 """Results read in one go: 6.4 MB at most, below what `Pulls` reads at once."""
@@ -50,7 +48,7 @@ class Results:
     async def walk(self) -> AsyncIterator[Result]:
         """Each result that tells how a job ended, some of them twice perhaps. Raises BrokerError."""
         async for keys in self._pulls.scan("MATCH", self.pattern, "TYPE", "string"):
-            for page in _pages(keys):
+            for page in pages(keys, PAGE):
                 for result in await self._read_page(page):
                     yield result
 
@@ -63,17 +61,17 @@ class Results:
         found: list[Result] = []
         began = time.perf_counter()
         for key, head in zip(keys, heads, strict=True):
-            value = _string(head)
-            if len(value) == HEAD_BYTES:
-                value = _string(await self._pulls.one("GETRANGE", key, 0, LARGEST))
+            value = read_string(head)
+            if value is not None and len(value) == HEAD_BYTES:
+                value = read_string(await self._pulls.one("GETRANGE", key, 0, LARGEST))
             self._decode(key, value, found)
             if time.perf_counter() - began > SLICE_SECONDS:
                 await asyncio.sleep(0)
                 began = time.perf_counter()
         return found
 
-    def _decode(self, key: bytes, value: bytes, found: list[Result]) -> None:
-        if not value:  # it has expired meanwhile
+    def _decode(self, key: bytes, value: bytes | None, found: list[Result]) -> None:
+        if not value:  # it has expired meanwhile, or is no string any more
             return
         if len(value) > LARGEST:
             self._note(key, Unreadable.BOUNDS)
@@ -88,18 +86,3 @@ class Results:
         if len(self._seen) < _KNOWN_UNREADABLE and hash(key) not in self._seen:
             self._seen.add(hash(key))
             self.unreadable[reason] += 1
-
-
-def _pages(keys: Iterable[bytes]) -> Iterable[list[bytes]]:
-    todo = iter(keys)
-    while page := list(islice(todo, PAGE)):
-        yield page
-
-
-def _string(reply: Reply) -> bytes:
-    """A value, empty where there is none (any more). Raises Refused."""
-    if isinstance(reply, Exception):
-        if str(reply).startswith("WRONGTYPE"):
-            return b""
-        raise Refused(one_line(f"results cannot be read: {reply}"))
-    return bytes(reply)

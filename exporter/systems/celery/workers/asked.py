@@ -72,7 +72,9 @@ class Asked:
     def queues(self, tick: float) -> frozenset[str] | None:
         """The queues that it consumes; None while that is not known."""
         answer = self.latest(Consumes, tick)
-        return None if answer is None else frozenset(self.prefix + name for name in answer.queues)
+        if answer is None or not self.prefix:
+            return None if answer is None else answer.queues
+        return frozenset(self.prefix + name for name in answer.queues)
 
     @property
     def queues_asked_at(self) -> float:

@@ -140,6 +140,10 @@ class Worker:
             self.doubts = doubts
             self.doubt()
 
+    def agrees(self, doubts: int) -> bool:
+        """Whether it said so since events were missed last: `doubts` is how often they were."""
+        return self.agreed and self.doubts == doubts
+
     def doubt(self) -> None:
         """Ends may have been missed."""
         self.ghosts.update(self.certain)

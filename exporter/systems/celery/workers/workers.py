@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Final
 
-from exporter.model import WorkerState
 from exporter.safe.documents import shown
-from exporter.systems.celery.control.answers import Active, Answer, Consumes
+from exporter.systems.celery.control.answers import Answer, Consumes
 from exporter.systems.celery.events.frames import Event
 from exporter.systems.celery.jobs.job import Attempt, Job
-from exporter.systems.celery.workers.rolls import Look, Roll, Rolls, is_silent
-from exporter.systems.celery.workers.running import One, Running, answered, answered_one, gather, told
-from exporter.systems.celery.workers.staff import Staff, Staffing
+from exporter.systems.celery.workers.look import Hearing, Look
+from exporter.systems.celery.workers.rolls import Roll, Rolls, is_silent
+from exporter.systems.celery.workers.running import One, answered_one
 from exporter.systems.celery.workers.worker import FREQ, STALE_BEATS, Worker
 
 MAX_WORKERS: Final = 10_000
@@ -40,29 +39,26 @@ class Workers:
         self._limit = limit
         self._workers: OrderedDict[str, Worker] = OrderedDict()  # the one heard of last stands last
         self._gone: OrderedDict[str, Worker] = OrderedDict()  # said goodbye; the last one stands last
-        self._connected: float | None = None
-        self._doubts = 0
+        self.hearing = Hearing()
         self._rolls = Rolls(asks=asks)
         self._queues: dict[str, float] = {}  # since when each is known
         self.news = 0
         """Grows when workers come, or come back, whose queues are not known, and when queues do."""
-        self.heard_any = False
-        """Whether a worker was ever heard."""
 
     # -- what the feed tells ------------------------------------------------------------------------------------
 
     def connected(self, tick: float) -> None:
         """Heartbeats are heard from now on; what happened before may have been missed."""
-        self._connected = tick
-        self._doubts += 1
+        self.hearing.since = tick
+        self.hearing.doubts += 1
 
     def disconnected(self) -> None:
         """No heartbeats are heard."""
-        self._connected = None
+        self.hearing.since = None
 
     def missed(self, tick: float) -> None:
         """Events were lost, heartbeats perhaps among them."""
-        if self._connected is not None:
+        if self.hearing.since is not None:
             self.connected(tick)
 
     def take(self, event: Event, now: float, tick: float, prefix: str = "") -> None:
@@ -117,7 +113,7 @@ class Workers:
 
     def _alive(self, name: str, tick: float) -> Worker:
         """A worker that gave a sign of life."""
-        self.heard_any = True
+        self.hearing.anybody = True
         back = self._gone.pop(name, None)
         if back is not None:
             self.news += 1
@@ -134,7 +130,7 @@ class Workers:
             worker = Worker(tick)
             self.news += 1
             self._add(name, worker)
-        worker.notice(self._doubts)
+        worker.notice(self.hearing.doubts)
         return worker
 
     def _add(self, name: str, worker: Worker) -> None:
@@ -187,24 +183,11 @@ class Workers:
             self.news += 1
         self._queues = {name: self._queues.get(name, tick) for name in names}
 
-    # -- what a scrape asks -------------------------------------------------------------------------------------
+    # -- what is known of them ----------------------------------------------------------------------------------
 
-    def _look(self, tick: float) -> Look:
-        return Look(self._workers, self._rolls, self._connected, tick)
-
-    def known(self, tick: float) -> bool:
-        """Whether the workers that live are known, all of them: see `Look.is_whole`."""
-        return self._look(tick).is_whole(heard_any=self.heard_any)
-
-    def states(self, tick: float) -> Collection[WorkerState] | None:
-        """Every worker of which it is known whether it lives; None where it is of none, and there may be some."""
-        look = self._look(tick)
-        states = [
-            worker.state(name, tick, up=up)
-            for name, worker in self._workers.items()
-            if (up := look.ups[name]) is not None
-        ]
-        return states if states or look.is_whole(heard_any=self.heard_any) else None
+    def look(self, tick: float) -> Look:
+        """All of them as they are then."""
+        return Look(self._workers, self._gone.values(), self._queues, self._rolls, self.hearing, tick)
 
     def problems(self, tick: float) -> Collection[str]:
         """What keeps workers from being told from each other."""
@@ -213,10 +196,6 @@ class Workers:
             f"workers: several go by the name {shown(name)}, wanted one (celery worker --hostname)"
             for name in doubled[:MOST_PROBLEMS]
         ]
-
-    def consumed(self, tick: float) -> frozenset[str]:
-        """The queues that live workers are known to consume."""
-        return frozenset().union(*(worker.asked.queues(tick) or () for worker in self._look(tick).live()))
 
     def only_queue(self, name: str) -> str | None:
         """The one queue that a live worker is known to consume, by the last that its process answered; None where it is
@@ -233,65 +212,3 @@ class Workers:
         """A job that ran in a worker when that answered last."""
         worker = self._workers.get(name) or self._gone.get(name)
         return None if worker is None else answered_one(worker.asked, job_id)
-
-    def staffing(self, tick: float) -> Staffing | None:
-        """Who consumes what; None unless it is known of every live worker what it consumes."""
-        live = self._all_live(tick)
-        if live is None:
-            return None
-        asked_at = min((worker.asked.queues_asked_at for worker in live), default=math.inf)
-        staffing = Staffing({name for name, since in self._queues.items() if since > asked_at})
-        for worker in live:
-            queues = worker.asked.queues(tick)
-            if queues is None:
-                return None
-            slots, busy = worker.slots(tick), worker.busy(tick)
-            for queue in queues:
-                staffing.add(queue, slots, busy)
-        return staffing
-
-    def staff(self, queue: str, tick: float) -> Staff | None:
-        """Who consumes a queue, on the same terms."""
-        staffing = self.staffing(tick)
-        return None if staffing is None else staffing.of(queue)
-
-    def told_running(self, tick: float) -> Running | None:
-        """What runs, by the events of jobs. None unless every live worker agrees: a job that was started before we came
-        leaves it unknown until it ended. So does one that runs in a worker that is gone, as it may be killed."""
-        live = self._all_live(tick)
-        if self._connected is None or live is None:
-            return None
-        for worker in live:
-            worker.notice(self._doubts)
-        if not all(worker.agreed for worker in live) or self._gone_run():
-            return None
-        return gather(one for worker in live for one in told(worker.certain))
-
-    def running_jobs(self, tick: float) -> Running | None:
-        """What runs: by the events, else by what all live workers answered."""
-        return self.told_running(tick) or self._answered_running(tick)
-
-    def running(self, tick: float) -> Mapping[str, int] | None:
-        """Running jobs by task."""
-        running = self.running_jobs(tick)
-        return None if running is None else running.tasks
-
-    def _answered_running(self, tick: float) -> Running | None:
-        live = self._all_live(tick)
-        if live is None or self._gone_run():
-            return None
-        running: list[One] = []
-        for worker in live:
-            active = worker.asked.latest(Active, tick)
-            if active is None:
-                return None
-            running += answered(worker.asked, active, worker.skew.behind)
-        return gather(running)
-
-    def _gone_run(self) -> bool:
-        return any(worker.runs for worker in self._gone.values())
-
-    def _all_live(self, tick: float) -> list[Worker] | None:
-        """All workers that live; None where they are not known."""
-        look = self._look(tick)
-        return look.live() if look.is_whole(heard_any=self.heard_any) else None
