@@ -20,6 +20,7 @@ from exporter.engine import known_collectors
 from exporter.safe.secrets import hide_urls
 from exporter.safe.text import one_line
 from exporter.service import WebOptions, run
+from exporter.web.app import OTHER_PATHS
 from exporter.web.server import bind
 
 PROGRAM: Final = "taskqueue-exporter"
@@ -157,8 +158,11 @@ def _reader(ctx: click.Context, options: dict[str, Any]) -> Callable[[], Config]
 
 
 def _check_path(path: str) -> None:
-    if not re.fullmatch(r"/|(/[A-Za-z0-9._~-]+)+/?", path) or path.startswith("/-/"):
-        raise ConfigError(f"--web.telemetry-path: found {one_line(path)!r}, wanted /PATH that is not below /-/")
+    if not re.fullmatch(r"/|(/[A-Za-z0-9._~-]+)+/?", path) or path.startswith("/-/") or path in OTHER_PATHS:
+        others = ", ".join(OTHER_PATHS)
+        raise ConfigError(
+            f"--web.telemetry-path: found {one_line(path)!r}, wanted /PATH that is not below /-/ and none of {others}"
+        )
 
 
 def _check_secret(ctx: click.Context, url: str | None) -> None:

@@ -16,34 +16,34 @@ from prometheus_client import ProcessCollector
 from prometheus_client.core import Metric
 from prometheus_client.samples import Sample
 
-from exporter import __version__, gauges
+from exporter import __version__
 from exporter import catalogue as c
-from exporter.brokers.access import Access
-from exporter.brokers.pulls import Pulls
 from exporter.brokers.turn import Turn
 from exporter.collectors import HOST_COLLECTORS, REDIS_COLLECTORS
-from exporter.collectors.base import CollectorOptions, HostCollector, RedisCollector
+from exporter.collectors.base import CollectorOptions, HostCollector
 from exporter.config import Broker, Config
-from exporter.feeds import Followed
-from exporter.ledger import Ledger
-from exporter.model import Observation
-from exporter.safe.limits import Folded, Limits
 from exporter.sources import Gathered, Result, Source, checked, in_thread
 from exporter.systems import SYSTEMS
-from exporter.systems.base import RedisSystem
+from exporter.watched import Watched
 
 log = structlog.get_logger("exporter.engine")
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which collectors a request wants: all, only some, or all but some."""
+    """Which collectors a request wants: all, only some, or all but some; and of which broker, if of one alone."""
 
     only: frozenset[str] = frozenset()
     but: frozenset[str] = frozenset()
+    broker: str | None = None
 
     def __contains__(self, collector: str) -> bool:
         return collector not in self.but and (not self.only or collector in self.only)
+
+    @property
+    def filtered(self) -> bool:
+        """Whether not all collectors are wanted."""
+        return bool(self.only or self.but)
 
 
 ALL = Selection()
@@ -60,57 +60,6 @@ class Answer:
 
     families: list[Metric]
     sent: Callable[[], None]
-
-
-class Watched:
-    """One configured broker at work: its connections, its systems, its sources."""
-
-    def __init__(self, broker: Broker, config: Config, folded: Folded, turn: Turn) -> None:
-        self.broker = broker
-        self.up: bool | None = None
-        """What the last PING said."""
-        self._pulls = Pulls(Access(broker.address))
-        self._systems = [SYSTEMS[name](self._pulls, options, turn=turn) for name, options in broker.systems.items()]
-        self.followed = [
-            Followed(system.name, broker.name, _ledger(system, broker.name, config, folded), system.feeds)
-            for system in self._systems
-        ]
-        self.ping = Source("broker", broker.name, self._ping)
-        self.sources = [
-            *(
-                _system_source(system, followed, config.limits, folded)
-                for system, followed in zip(self._systems, self.followed, strict=True)
-            ),
-            *(
-                _collector_source(REDIS_COLLECTORS[name](broker.name, self._pulls, options))
-                for name, options in broker.collectors.items()
-            ),
-        ]
-
-    def ready(self) -> bool:
-        """Whether the first collection ended, well or badly."""
-        return all(source.ended_once for source in (self.ping, *self.sources))
-
-    def start(self) -> None:
-        """Begins to follow, and to collect once, so that `ready` comes true without a scrape."""
-        for followed in self.followed:
-            followed.start()
-        for source in (self.ping, *self.sources):
-            source.join()
-
-    async def close(self) -> None:
-        """Ends everything of this broker."""
-        for followed in self.followed:
-            await followed.close()
-        for source in (self.ping, *self.sources):
-            await source.close()
-        for system in self._systems:
-            await system.close()
-        await self._pulls.close()
-
-    async def _ping(self) -> Gathered:
-        await self._pulls.ping()
-        return Gathered(())
 
 
 class Engine:
@@ -162,14 +111,9 @@ class Engine:
 
     async def scrape(self, deadline: float, selection: Selection = ALL) -> Answer:
         """The families of one answer: of every source that ended within `deadline` seconds, of the feeds, and of
-        ourselves."""
-        pings: dict[Watched, Source] = {}
-        sources = [source for name, source in self._hosts.items() if name in selection]
-        for watched in self.brokers.values():
-            wanted = [source for source in watched.sources if source.collector in selection]
-            sources += wanted
-            if wanted or selection == ALL:
-                pings[watched] = watched.ping
+        ourselves. Where one broker is selected, its own alone."""
+        brokers = self._chosen(selection)
+        sources, pings = self._wanted(brokers, selection)
         results = await _run_all([*sources, *pings.values()], deadline)
         # What a reload ended meanwhile has not failed: it is gone.
         sources = [source for source in sources if not source.closed]
@@ -178,18 +122,52 @@ class Engine:
             result = results[watched.ping]
             watched.up = result is not None and result.problem is None
         # What the feeds counted is shown whether or not the broker can be reached now.
-        followed = [one for watched in self.brokers.values() for one in watched.followed if one.system in selection]
-        parts = [result.families for result in _once(sources, results)]
+        followed = [one for watched in brokers for one in watched.followed if one.system in selection]
+        twins = self._shown_elsewhere()
+        parts = [result.families for source in sources if (result := results[source]) and source not in twins]
         parts += [one.families() for one in followed]
         ledgers = [(one.ledger, one.ledger.answers) for one in followed]
-        families = [*_merge(parts), *self._about_the_scrape(sources, results, pinged), *self._about_itself()]
-        families.append(c.SERIES.metric([((), sum(len(metric.samples) for metric in families))]))
+        families = [*_merge(parts), *self._about_the_scrape(sources, results, pinged)]
+        if selection.broker is None:
+            families += self._about_itself()
+            families.append(c.SERIES.metric([((), sum(len(metric.samples) for metric in families))]))
 
         def sent() -> None:
             for ledger, answer in ledgers:
                 ledger.stood(answer)
 
         return Answer(families, sent)
+
+    def _wanted(self, brokers: Collection[Watched], selection: Selection) -> tuple[list[Source], dict[Watched, Source]]:
+        """The sources of an answer about `brokers`, and the PINGs."""
+        sources = [source for name, source in self._hosts.items() if name in selection and selection.broker is None]
+        pings: dict[Watched, Source] = {}
+        for watched in brokers:
+            wanted = [source for source in watched.sources if source.collector in selection]
+            sources += wanted
+            if wanted or not selection.filtered:
+                pings[watched] = watched.ping
+        return sources, pings
+
+    def _chosen(self, selection: Selection) -> list[Watched]:
+        """The brokers that an answer is about: one, or those of `/metrics`."""
+        if selection.broker is not None:
+            one = self.brokers.get(selection.broker)  # none where a reload took it away meanwhile
+            return [one] if one else []
+        return [watched for watched in self.brokers.values() if not watched.broker.probe]
+
+    def _shown_elsewhere(self) -> set[Source]:
+        """Of the sources that read the same thing for several brokers, all but the first. What stands in `/metrics`
+        goes before what stands in an answer of its own, so that `/metrics` lacks nothing where nobody probes."""
+        seen: set[tuple[str, str]] = set()
+        twins: set[Source] = set()
+        for watched in sorted(self.brokers.values(), key=lambda watched: watched.broker.probe):
+            for source in watched.sources:
+                place = (source.collector, source.about)
+                if source.about and place in seen:
+                    twins.add(source)
+                seen.add(place)
+        return twins
 
     def _about_the_scrape(
         self, sources: list[Source], results: dict[Source, Result | None], pinged: list[Watched]
@@ -220,13 +198,13 @@ class Engine:
         order = {}
         for broker in config.brokers:
             running = self.brokers.get(broker.name)
-            order[broker.name] = running or self._watch(broker, config)
+            order[broker.name] = running or await self._watch(broker, config)
         self.brokers = order
         await self._apply_hosts(config.host_collectors)
 
-    def _watch(self, broker: Broker, config: Config) -> Watched:
+    async def _watch(self, broker: Broker, config: Config) -> Watched:
         watched = Watched(broker, config, self._folded, self._turn)
-        watched.start()
+        await watched.start()
         log.info(
             "watching broker", broker=broker.name, address=str(broker.address), systems=",".join(sorted(broker.systems))
         )
@@ -239,43 +217,6 @@ class Engine:
         for name, options in wanted.items():
             if name not in self._hosts:
                 self._hosts[name] = _host_source(HOST_COLLECTORS[name](options))
-
-
-def _ledger(system: RedisSystem, broker: str, config: Config, folded: Folded) -> Ledger:
-    return Ledger(
-        system.name,
-        broker,
-        system.outcomes,
-        config.limits,
-        folded,
-        wait_buckets=config.histograms.wait_seconds,
-        run_buckets=config.histograms.run_seconds,
-        birth_hold=config.birth_hold,
-    )
-
-
-# -- sources of each kind ---------------------------------------------------------------------------------------
-
-
-def _system_source(system: RedisSystem, followed: Followed, limits: Limits, folded: Folded) -> Source:
-    table = gauges.Gauges(system.name, followed.broker, limits)
-
-    async def gather() -> Gathered:
-        seen = await system.observe()
-        if not isinstance(seen, Observation):
-            raise TypeError(f"found {type(seen).__name__}, wanted Observation")
-        problems = (*map(str, seen.problems), *followed.problems())
-        return Gathered(checked(table.families(seen, folded), gauges.FAMILIES), problems)
-
-    return Source(system.name, followed.broker, gather)
-
-
-def _collector_source(collector: RedisCollector) -> Source:
-    async def gather() -> Gathered:
-        families = checked(await collector.collect(), collector.families, (collector.broker,))
-        return Gathered(families, collector.problems, collector.about)
-
-    return Source(collector.name, collector.broker, gather)
 
 
 def _host_source(collector: HostCollector) -> Source:
@@ -295,18 +236,6 @@ async def _run_all(sources: Collection[Source], deadline: float) -> dict[Source,
     if tasks:
         await asyncio.wait(tasks.values(), timeout=deadline)
     return {source: source.result(task) for source, task in tasks.items()}
-
-
-def _once(sources: Iterable[Source], results: Mapping[Source, Result | None]) -> Iterator[Result]:
-    """The results of `sources`, but of those that read the same thing for several brokers only the first."""
-    seen: set[tuple[str, str]] = set()
-    for source in sources:
-        result = results[source]
-        if result is None or (source.collector, result.about) in seen:
-            continue
-        if result.about:
-            seen.add((source.collector, result.about))
-        yield result
 
 
 _PLACES: Final = {family.metric_name: place for place, family in enumerate(c.FAMILIES.values())}

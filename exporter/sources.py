@@ -47,7 +47,6 @@ class Result:
     families: Collection[Metric]
     problem: str | None
     duration: float
-    about: str = ""
 
 
 class Source:
@@ -61,6 +60,8 @@ class Source:
         self.ended_once = False
         """Whether a run has ended, well or badly."""
         self.closed = False
+        self.about = ""
+        """What the last run that ended was about; empty where it failed, or shares nothing with other brokers."""
         self._gather = gather
         self._limit = limit
         self._task: asyncio.Task[Result] | None = None
@@ -122,7 +123,8 @@ class Source:
         self.ended_once = True
         if problem is not None:  # that it has gone is for a scrape to say, which may have given up on this run
             self._note(problem)
-        return Result(gathered.families, problem, self.running_for(), gathered.about)
+        self.about = gathered.about
+        return Result(gathered.families, problem, self.running_for())
 
     def _note(self, problem: str | None) -> None:
         """Logs a problem when it comes, and when it has gone: not at every scrape in between."""

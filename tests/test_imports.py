@@ -28,11 +28,13 @@ LAYERS: dict[str, set[str]] = {
     "feeds": {"ledger", "brokers", "safe", "model", "catalogue"},
     "sources": {"brokers", "safe", "catalogue"},
     "config": {"systems", "collectors", "brokers", "safe", "catalogue"},
-    "engine": {
-        "__init__", "sources", "gauges", "ledger", "feeds", "config", "systems", "collectors", "brokers", "safe",
-        "model", "catalogue",
+    "watched": {
+        "sources", "gauges", "ledger", "feeds", "config", "systems", "collectors", "brokers", "safe", "model",
     },
-    "web": {"__init__", "engine", "exposition", "config", "safe"},
+    "engine": {
+        "__init__", "watched", "sources", "config", "systems", "collectors", "brokers", "safe", "catalogue",
+    },
+    "web": {"__init__", "engine", "watched", "exposition", "config", "safe"},
     "service": {"__init__", "web", "engine", "config"},
     "demo": {"__init__"},
     "cli": {"__init__", "service", "web", "engine", "config", "acl", "logs", "safe", "demo"},

@@ -1,11 +1,11 @@
-"""`/metrics`: deadline, filters, format; identical requests at the same time share one answer."""
+"""`/metrics` and `/probe`: deadline, filters, format; identical requests at the same time share one answer."""
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 from typing import Final
 
 from starlette.background import BackgroundTask
@@ -44,7 +44,11 @@ class _Shared:
 
 
 class BadQuery(ValueError):
-    """A query that names something unknown; the message is the answer."""
+    """A query that names something unknown; the message is the answer, `status` its HTTP status."""
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class MetricsEndpoint:
@@ -57,21 +61,32 @@ class MetricsEndpoint:
         self._requests = 0
         self._shared: dict[_Wanted, _Shared] = {}
 
-    async def __call__(self, request: Request) -> Response:
+    async def metrics(self, request: Request) -> Response:
+        """All brokers but those that are probed, the host, and ourselves."""
+        return await self._limited(request, selection)
+
+    async def probe(self, request: Request) -> Response:
+        """One configured broker alone."""
+        return await self._limited(request, self._selection_of_one)
+
+    def _selection_of_one(self, query: QueryParams) -> Selection:
+        return replace(selection(query), broker=broker_name(query, self._engine.brokers))
+
+    async def _limited(self, request: Request, select: Callable[[QueryParams], Selection]) -> Response:
         if self._requests >= self._max_requests:
             return PlainTextResponse(f"limit of {self._max_requests} concurrent requests reached\n", 503)
         self._requests += 1
         try:
-            return await self._respond(request)
+            return await self._respond(request, select(request.query_params))
         except BadQuery as error:
-            return PlainTextResponse(f"{error}\n", 400)
+            return PlainTextResponse(f"{error}\n", error.status)
         finally:
             self._requests -= 1
 
-    async def _respond(self, request: Request) -> Response:
+    async def _respond(self, request: Request, chosen: Selection) -> Response:
         form = choose_format(request.headers.get("accept", ""))
         gzip = accepts_gzip(request.headers.get("accept-encoding", ""))
-        wanted = (form, gzip, selection(request.query_params), deadline(request.headers))
+        wanted = (form, gzip, chosen, deadline(request.headers))
         headers = {"content-type": form.content_type, "vary": "accept, accept-encoding"}
         if gzip:
             headers["content-encoding"] = "gzip"
@@ -124,3 +139,16 @@ def selection(query: QueryParams) -> Selection:
         names = ", ".join(sorted(known_collectors()))
         raise BadQuery(f"found the collector {one_line(min(unknown), 60)!r}, wanted one of {names}")
     return Selection(only, but) if only or but else ALL
+
+
+def broker_name(query: QueryParams, known: Collection[str]) -> str:
+    """The configured broker that `broker` names. Never a URL: nothing is connected to that is not in the configuration.
+
+    Raises BadQuery: 400 unless exactly one is named, 404 if it is not configured.
+    """
+    names = query.getlist("broker")
+    if len(names) != 1:
+        raise BadQuery(f"found {len(names) or 'no'} broker, wanted ?broker=NAME of a configured one")
+    if names[0] not in known:
+        raise BadQuery("found a broker that is not configured, wanted the name of one that is", 404)
+    return names[0]

@@ -16,16 +16,18 @@ global: {{scrape_interval: 1s, scrape_timeout: 1s}}
 scrape_configs:
   - job_name: taskqueue
     static_configs: [{{targets: ["{target}"]}}]
+{more}
 """
 
 
 class Prometheus:
     """`prometheus` with an empty database in `directory`; whoever starts it stops it."""
 
-    def __init__(self, directory: Path, target_port: int) -> None:
+    def __init__(self, directory: Path, target_port: int, more: str = "") -> None:
+        """`more` are further `scrape_configs`."""
         self._port = free_port()
         config = directory / "prometheus.yml"
-        config.write_text(_CONFIG.format(target=f"{LOOPBACK}:{target_port}"))
+        config.write_text(_CONFIG.format(target=f"{LOOPBACK}:{target_port}", more=more))
         command = [
             *("prometheus", f"--config.file={config}", f"--storage.tsdb.path={directory / 'data'}"),
             f"--web.listen-address={LOOPBACK}:{self._port}",

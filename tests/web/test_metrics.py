@@ -91,7 +91,7 @@ def test_selection(query: str, chosen: Selection) -> None:
 @pytest.mark.parametrize(
     ("query", "error"),
     [
-        ("collect[]=cpu", "found the collector 'cpu', wanted one of arq, celery, filesystem, host, redis_info"),
+        ("collect[]=cpu", "found the collector 'cpu', wanted one of arq, celery, cgroup, filesystem"),
         ("exclude[]=cpu", "found the collector 'cpu', wanted one of"),
         ("collect[]=", "found the collector '', wanted one of"),
         ("collect[]=host&exclude[]=arq", "found collect[] and exclude[] together, wanted one of the two"),
