@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -11,14 +9,14 @@ from urllib.parse import parse_qs, urlsplit
 
 from redis.asyncio.connection import parse_url
 
-from exporter.safe.secrets import Secret
+from exporter.brokers.tls import TlsError, check_files
+from exporter.safe.secrets import Secret, SecretFile
 
 SCHEMES: Final = ("redis", "rediss", "unix")
 _TIMEOUTS: Final = frozenset({"socket_timeout", "socket_connect_timeout"})
 _TLS: Final = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname"})
 _LONGEST_TIMEOUT: Final = 60
-_REPEATED: Final = re.compile(r",? with args beginning with:.*", re.DOTALL)
-_VERIFY_MODES: Final = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
+_VERIFY_MODES: Final = ("none", "optional", "required")
 _WANTED: Final = "redis://[user[:password]@]host[:port][/db], rediss://... or unix:///path?db=0"
 
 
@@ -27,66 +25,63 @@ class AddressError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class Tls:
+    """How TLS is spoken, by the names of Prometheus's `tls_config`."""
+
+    ca_file: str | None = None
+    """Whom to trust; the system's certificates where None."""
+    cert_file: str | None = None
+    """What we show the server, where it asks."""
+    key_file: str | None = None
+    """The key to `cert_file`; None where both are in that one file."""
+    server_name: str | None = None
+    """What the server is asked for (SNI) and its certificate must be for; the host of the URL where None."""
+    insecure_skip_verify: bool = False
+    """Take any certificate."""
+    check_name: bool = True
+    """Whether the certificate must be for that name. Only a URL can say no, by `ssl_check_hostname=false`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sentinel:
+    """The servers to ask where a master is. Each has its own scheme, user, password and TLS."""
+
+    master: str
+    addresses: tuple[Address, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Address:
-    """One server *and* database. `options` are the other arguments of the URL, for redis-py."""
+    """One server *and* database. `options` are the timeouts of the URL."""
 
     scheme: str
     host: str  # or the path of a unix socket
     port: int
     db: int
     username: str | None = None
-    password: Secret | None = None
+    password: Secret | SecretFile | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    tls: Tls | None = None  # with `rediss` always, else never
+    sentinel: Sentinel | None = None  # then it names the server, not `host` and `port`
 
     @property
     def server(self) -> str:
-        """`host:port`, or the socket's path: what the label `server` shows."""
+        """`host:port`, the socket's path, or the name that Sentinel knows the master by."""
+        if self.sentinel:
+            return self.sentinel.master
         if self.scheme == "unix":
             return self.host
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     def __str__(self) -> str:
-        return f"{self.scheme}://{self.server}/{self.db}"
-
-    def connection_arguments(self) -> dict[str, Any]:
-        """The keyword arguments of the redis-py connection, but for the password."""
-        where = {"path": self.host} if self.scheme == "unix" else {"host": self.host, "port": self.port}
-        # Said, as redis-py 5 checks no names unless told to, and later ones do.
-        tls = {"ssl_check_hostname": self._checks_hostname} if self.scheme == "rediss" else {}
-        return {**where, "db": self.db, "username": self.username, **self.options, **tls}
-
-    @property
-    def _certificate_required(self) -> str:
-        return str(self.options.get("ssl_cert_reqs", "required"))
-
-    @property
-    def _checks_hostname(self) -> bool:
-        return self._certificate_required == "required" and bool(self.options.get("ssl_check_hostname", True))
-
-    def ssl_context(self) -> ssl.SSLContext | None:
-        """What TLS is spoken with, for connections that are not redis-py's; None where none is.
-
-        Raises OSError (ssl.SSLError among them) where a file of certificates or keys cannot be read.
-        """
-        if self.scheme != "rediss":
-            return None
-        context = ssl.create_default_context(cafile=self.options.get("ssl_ca_certs"))
-        context.check_hostname = self._checks_hostname
-        context.verify_mode = _VERIFY_MODES[self._certificate_required]
-        if certificate := self.options.get("ssl_certfile"):
-            context.load_cert_chain(certificate, self.options.get("ssl_keyfile"))
-        return context
-
-    def without_secret(self, text: str) -> str:
-        """`text` without the password: a server without AUTH repeats the arguments of it in its error."""
-        if not self.password:
-            return text
-        told = _REPEATED.sub("", text)  # it may repeat a part, or other characters in place of some
-        return told.replace(self.password.reveal(), "***")
+        return f"{self.scheme}://{self.server}/{self.db}{' by Sentinel' if self.sentinel else ''}"
 
 
-def parse_address(url: str, password: Secret | None = None) -> Address:
-    """The address in `url`; `password`, where given, stands for the one of the URL. Raises AddressError."""
+def parse_address(url: str, password: Secret | SecretFile | None = None, tls: Tls | None = None) -> Address:
+    """The address in `url`; `password`, where given, stands for the one of the URL, and `tls` for its `ssl_` options.
+
+    Raises AddressError, also where the files of TLS are not there yet: better now than in the log of a feed.
+    """
     scheme = url.partition("://")[0]
     if scheme not in SCHEMES:
         found = f"a URL of scheme {scheme[:20]!r}" if "://" in url else "no URL"
@@ -101,6 +96,7 @@ def parse_address(url: str, password: Secret | None = None) -> Address:
     _check_database(url, parts)
     in_url = parts.pop("password", None)
     parts.pop("connection_class", None)
+    spoken = _tls(scheme, parts, tls)
     return Address(
         scheme=scheme,
         host=parts.pop("path", "") if scheme == "unix" else parts.pop("host", "localhost"),
@@ -109,6 +105,36 @@ def parse_address(url: str, password: Secret | None = None) -> Address:
         username=parts.pop("username", None),
         password=password or (Secret(in_url) if in_url else None),
         options=parts,
+        tls=spoken,
+    )
+
+
+def _tls(scheme: str, parts: dict[str, Any], given: Tls | None) -> Tls | None:
+    """How TLS is spoken, with the options of it taken from `parts`."""
+    options = {name: parts.pop(name) for name in sorted(_TLS & parts.keys())}
+    if scheme != "rediss":
+        if given is not None:
+            raise AddressError(f"found {scheme}:// beside tls, wanted rediss://")
+        return None
+    if options and given is not None:
+        raise AddressError(f"found {min(options)} in the URL beside tls, wanted one of the two")
+    tls = _of_options(options) if given is None else given
+    try:
+        check_files(tls)
+    except TlsError as error:
+        raise AddressError(f"tls: {error}") from None
+    return tls
+
+
+def _of_options(options: Mapping[str, Any]) -> Tls:
+    """redis-py's own, by which a client checks the certificate with `optional` too, though not the name."""
+    verified = options.get("ssl_cert_reqs", "required")
+    return Tls(
+        ca_file=options.get("ssl_ca_certs"),
+        cert_file=options.get("ssl_certfile"),
+        key_file=options.get("ssl_keyfile"),
+        insecure_skip_verify=verified == "none",
+        check_name=verified == "required" and bool(options.get("ssl_check_hostname", True)),
     )
 
 

@@ -3,11 +3,15 @@ under them."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Final
 
-from redis.asyncio import SSLConnection, UnixDomainSocketConnection
-from redis.asyncio.connection import AbstractConnection, Connection, DefaultParser
+from redis.asyncio.connection import AbstractConnection, DefaultParser
+from redis.exceptions import AuthenticationError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
+
+from exporter.brokers.access import Access, Place
+from exporter.brokers.errors import BrokerError
 
 REPLY_BYTES: Final = 8 * 1024 * 1024
 """The most that is read of the replies to one round trip. What is longer ends the connection."""
@@ -82,31 +86,66 @@ class BoundedParser(DefaultParser):  # type: ignore[misc, valid-type]
         return True
 
 
-class _Bounded(AbstractConnection):
-    """Tells its parser where a round trip begins."""
+class _Ended(BrokerError, RedisConnectionError):
+    """Why we ended a connection. redis-py lets it through to whoever waits, and makes one anew that nobody used."""
+
+
+class BoundedConnection(AbstractConnection):
+    """A connection of redis-py's pool made by an Access: the same way for TCP, TLS and unix sockets, and for the
+    connections that are not redis-py's."""
 
     _parser: BoundedParser
 
+    def __init__(self, *, access: Access, **kwargs: Any) -> None:
+        self._access = access
+        self._place: Place = ("", 0)
+        super().__init__(**kwargs)
+
+    def repr_pieces(self) -> list[tuple[str, Any]]:
+        return [("server", self._access.server), ("db", self.db)]
+
+    def end(self, problem: str) -> None:
+        """For `access.Line`."""
+        if self._reader is not None and self._writer is not None:
+            self._reader.set_exception(_Ended(problem))
+            self._writer.transport.abort()
+
+    async def introduce(self) -> None:
+        """To be redis-py's `redis_connect_func`: says what every connection says first."""
+        try:
+            self._parser.on_connect(self)
+            await self._access.introduce(self, self._place, self._ask)
+        except BaseException:  # redis-py would keep it, and use it, after what is no error of its own
+            await self.disconnect(nowait=True)
+            raise
+
     async def send_packed_command(self, *args: Any, **kwargs: Any) -> None:
+        """Tells the parser where a round trip begins."""
         self._parser.expect_replies()
         await super().send_packed_command(*args, **kwargs)
 
+    async def _connect(self) -> None:
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(loop=loop)
+        protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+        async with asyncio.timeout(self.socket_connect_timeout):
+            transport, self._place = await self._access.open(lambda: protocol)
+        self._reader, self._writer = reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
-class _BoundedConnection(_Bounded, Connection):
-    pass
+    async def _ask(self, *command: str | bytes | int) -> Any:
+        """The reply, or the error reply: for redis-py that of AUTH is an end of the connection, which it is not."""
+        if not self.is_connected:  # redis-py would connect anew, and wait behind itself to be let in
+            raise RedisConnectionError("closed")
+        await self.send_command(*command, check_health=False)
+        try:
+            return await self.read_response(disconnect_on_error=False)
+        except (ResponseError, AuthenticationError) as error:
+            return error
+
+    def _host_error(self) -> str:
+        return self._access.server
 
 
-class _BoundedSSLConnection(_Bounded, SSLConnection):
-    pass
-
-
-class _BoundedUnixConnection(_Bounded, UnixDomainSocketConnection):
-    pass
-
-
-CONNECTION_CLASSES: Final = {
-    "redis": _BoundedConnection,
-    "rediss": _BoundedSSLConnection,
-    "unix": _BoundedUnixConnection,
-}
-"""By the scheme of the URL."""
+async def introduce(connection: BoundedConnection) -> None:
+    """`BoundedConnection.introduce`, as redis-py wants it."""
+    await connection.introduce()

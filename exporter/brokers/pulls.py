@@ -5,46 +5,42 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 from collections.abc import AsyncIterator, Awaitable, Collection, Iterable
-from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
-from exporter.brokers.access import Access
-from exporter.brokers.bounded import CONNECTION_CLASSES, BoundedParser, Overrun
+from exporter.brokers.access import CLIENT_NAME, Access
+from exporter.brokers.bounded import BoundedConnection, BoundedParser, Overrun, introduce
+from exporter.brokers.errors import BrokerError, Command, Refused, Reply, ReplyTooLarge, naming
 from exporter.model import Permissions
 from exporter.safe.text import one_line
+
+__all__ = [
+    "CLIENT_NAME",
+    "PIPELINE_COMMANDS",
+    "SCAN_COUNT",
+    "SOCKET_TIMEOUT",
+    "BrokerError",
+    "Command",
+    "Pulls",
+    "Refused",
+    "Reply",
+    "ReplyTooLarge",
+    "naming",
+]
 
 PIPELINE_COMMANDS: Final = 500
 """Commands sent in one go: more would keep other clients of the server waiting."""
 SCAN_COUNT: Final = 1000
 """Keys per SCAN: 10 takes 13 times as long, 10,000 makes other clients wait (p99 19 ms)."""
 
-CLIENT_NAME: Final = "taskqueue-exporter"
-"""What CLIENT LIST shows."""
-
 SOCKET_TIMEOUT: Final = 5
 """Seconds, where the URL says nothing else."""
 _CONNECTIONS: Final = 16
-Command = tuple[str | bytes | int | float, ...]
-Reply = Any
 T = TypeVar("T")
-
-
-class BrokerError(Exception):
-    """The broker cannot be read: not reached, no answer in time, refused. One line, without secrets."""
-
-
-class Refused(BrokerError):
-    """The server does not do what a command says."""
-
-
-class ReplyTooLarge(BrokerError):
-    """The replies to one round trip were longer than `bounded.REPLY_BYTES`: fewer commands at a time may do."""
 
 
 class Pulls:
@@ -56,19 +52,20 @@ class Pulls:
         self._timeout = float(address.options.get("socket_timeout", SOCKET_TIMEOUT))
         arguments: dict[str, Any] = {
             "socket_connect_timeout": SOCKET_TIMEOUT,
-            **address.connection_arguments(),  # the URL may give other timeouts
+            **address.options,  # the URL may give other timeouts
+            "access": access,
+            "db": address.db,
             # It would send under asyncio.wait_for, which on Python 3.11 can swallow the cancellation of its caller.
             "socket_timeout": None,
-            "password": address.password.reveal() if address.password else None,
             "protocol": 2,  # redis-py 8 would speak RESP3
             "parser_class": BoundedParser,
-            "redis_connect_func": _introduce,
+            "redis_connect_func": introduce,
             "retry": Retry(NoBackoff(), 0),  # the next scrape is the retry; redis-py 6 and later would wait
             **_no_setinfo(),
         }
         # Not ConnectionPool: that of redis-py 5 connects one at a time, so that a hanging server takes 5 s for each.
         self._pool = BlockingConnectionPool(
-            connection_class=CONNECTION_CLASSES[address.scheme],
+            connection_class=BoundedConnection,
             max_connections=_CONNECTIONS,
             timeout=SOCKET_TIMEOUT,
             **arguments,
@@ -78,9 +75,11 @@ class Pulls:
     def permissions(self) -> Collection[Permissions]:
         """What every connection to the broker needs, feeds included. (AUTH needs no right.)"""
         database = [Permissions(f"database {self.access.db}", frozenset({"select"}))] if self.access.db else []
+        master = [Permissions("that it is the master", frozenset({"role"}))] if self.access.address.sentinel else []
         return (
             Permissions("whether it is up", frozenset({"ping"})),
             *database,
+            *master,
             Permissions("name in CLIENT LIST", frozenset({"client|setname"})),
         )
 
@@ -144,13 +143,16 @@ class Pulls:
         except Overrun as error:
             raise ReplyTooLarge(str(error)) from None
         except (RedisError, OSError, TimeoutError) as error:
+            ours = error if isinstance(error, BrokerError) else error.__cause__  # it wraps what connecting raised
+            if isinstance(ours, BrokerError):
+                raise ours from None
             if limit.expired():
                 raise BrokerError(
                     f"TimeoutError: no answer from {self.access.server} within {self._timeout:g} s"
                 ) from None
             kind = Refused if isinstance(error, ResponseError) else BrokerError
             text = naming(f"{type(error).__name__}: {error}", command)
-            raise kind(one_line(self.access.address.without_secret(text))) from None
+            raise kind(one_line(self.access.credentials.without_secret(text))) from None
 
     async def _pipeline(self, commands: list[Command]) -> list[Reply]:
         async with self._redis.pipeline(transaction=False) as pipeline:
@@ -161,22 +163,6 @@ class Pulls:
             NoPermissionError(naming(str(reply), command)) if isinstance(reply, NoPermissionError) else reply
             for reply, command in zip(replies, commands, strict=True)
         ]
-
-
-def naming(refusal: str, command: Command) -> str:
-    """A refusal for want of a right, with the command named: where it is a key or a channel that is denied, Redis's own
-    text does not."""
-    if "no permissions" not in refusal.lower() or not command or " run the " in refusal:
-        return refusal
-    return f"{refusal} ({command[0]!s})"
-
-
-async def _introduce(connection: AbstractConnection) -> None:
-    """What a new connection says first: redis-py's own, and its name. That a name is refused does no harm."""
-    await connection.on_connect()
-    await connection.send_command("CLIENT", "SETNAME", CLIENT_NAME)
-    with suppress(ResponseError):
-        await connection.read_response()
 
 
 def _no_setinfo() -> dict[str, None]:

@@ -18,7 +18,8 @@ import hiredis
 from exporter.brokers.access import Access
 from exporter.brokers.backlog import NOTHING, Backlog
 from exporter.brokers.bounded import Overrun
-from exporter.brokers.pulls import CLIENT_NAME, SOCKET_TIMEOUT, BrokerError, Command, Refused, Reply, naming
+from exporter.brokers.errors import BrokerError, Command, Refused, Reply, naming
+from exporter.brokers.pulls import SOCKET_TIMEOUT
 from exporter.brokers.turn import Turn
 from exporter.safe.text import one_line
 
@@ -114,15 +115,15 @@ class PushConnection(asyncio.BufferedProtocol):
         connection: Self | None = None
         try:
             async with asyncio.timeout(timeout):
-                connection = await cls._connect(access, lambda: cls(access, turn, on_push, on_drop, limit))
-                await connection._introduce()
+                opening = cls(access, turn, on_push, on_drop, limit)
+                place = (await access.open(lambda: opening)).place
+                connection = opening
+                await access.introduce(connection, place, connection._ask)
         except BaseException as error:
             if connection is not None:
                 await connection.close()
             if isinstance(error, TimeoutError):
                 raise BrokerError(f"TimeoutError: not connected to {access.server} within {timeout:g} s") from None
-            if isinstance(error, OSError | ValueError):  # ValueError: a host name that no name server could know
-                raise BrokerError(one_line(f"{type(error).__name__}: {error}")) from None
             raise
         connection._beating = asyncio.create_task(connection._beat(beat))
         return connection
@@ -255,26 +256,16 @@ class PushConnection(asyncio.BufferedProtocol):
 
     # -- the connection -----------------------------------------------------------------------------------------
 
-    @staticmethod
-    async def _connect(access: Access, factory: Callable[[], P]) -> P:
-        loop, address = asyncio.get_running_loop(), access.address
-        if address.scheme == "unix":
-            return (await loop.create_unix_connection(factory, address.host))[1]
-        context = address.ssl_context()
-        return (await loop.create_connection(factory, address.host, address.port, ssl=context))[1]
+    def end(self, problem: str) -> None:
+        """For `access.Line`: it is lost."""
+        self._fail(problem)
 
-    async def _introduce(self) -> None:
-        user, password = self._access.address.username, self._access.address.password
-        if user or password:  # a user may need no password
-            await self.expect(b"OK", "AUTH", *([user] if user else []), password.reveal() if password else "")
-        if self._access.db:
-            await self.expect(b"OK", "SELECT", self._access.db)
-        (named,) = await self.many([("CLIENT", "SETNAME", CLIENT_NAME)])
-        if str(named).startswith("NOAUTH"):  # any other refusal of a name does no harm
-            raise self._refusal(str(named))
+    async def _ask(self, *command: str | bytes | int) -> Reply:
+        (reply,) = await self.many([command])
+        return reply
 
     def _refusal(self, text: str) -> Refused:
-        return Refused(one_line(self._access.address.without_secret(text)))
+        return Refused(one_line(self._access.credentials.without_secret(text)))
 
     async def _beat(self, interval: float) -> None:
         ping: asyncio.Future[list[Reply]] | None = None
@@ -301,7 +292,7 @@ class PushConnection(asyncio.BufferedProtocol):
     def _fail(self, problem: str) -> None:
         """The connection is lost; what it had received is decoded still."""
         if self._problem is None:
-            self._problem = one_line(self._access.address.without_secret(problem))
+            self._problem = one_line(self._access.credentials.without_secret(problem))
             self._transport.abort()
             self._turn.wake(self)
 

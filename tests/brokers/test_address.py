@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import ssl
+from dataclasses import replace
 from urllib.parse import quote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.brokers.address import AddressError, parse_address
+from exporter.brokers.address import AddressError, Sentinel, Tls, parse_address
 from exporter.safe.secrets import Secret
 
 CANARY = "c4n@ry/?#%:s3cret"
@@ -21,13 +21,7 @@ def test_everything_a_url_may_say() -> None:
     assert (address.db, address.username) == (5, "anna")
     assert address.password is not None
     assert address.password.reveal() == "pass"
-    assert address.connection_arguments() == {
-        "host": "redis.example",
-        "port": 7000,
-        "db": 5,
-        "username": "anna",
-        "socket_timeout": 2.5,
-    }
+    assert (address.host, address.port, address.options) == ("redis.example", 7000, {"socket_timeout": 2.5})
 
 
 @pytest.mark.parametrize(
@@ -47,8 +41,13 @@ def test_how_an_address_shows(url: str, text: str) -> None:
 
 
 def test_a_unix_socket_has_a_path_and_no_port() -> None:
-    arguments = parse_address("unix://anna:pw@/run/redis.sock").connection_arguments()
-    assert arguments == {"path": "/run/redis.sock", "db": 0, "username": "anna"}
+    address = parse_address("unix://anna:pw@/run/redis.sock")
+    assert (address.server, address.host, address.db, address.username) == (
+        "/run/redis.sock",
+        "/run/redis.sock",
+        0,
+        "anna",
+    )
 
 
 @given(st.text(min_size=1))
@@ -63,12 +62,11 @@ def test_any_password_survives_and_does_not_show(password: str) -> None:
         assert address.password.reveal() == password
         assert str(address) == str(parse_address(url.replace(f":{quoted}@", "@")))
         assert repr(address.password) == "Secret('***')"
-        assert "password" not in address.connection_arguments()
 
 
 def test_a_password_does_not_show_in_any_form() -> None:
     address = parse_address(f"redis://:{quote(CANARY, safe='')}@h/1")
-    for shown in (str(address), repr(address), f"{address}", str(address.connection_arguments())):
+    for shown in (str(address), repr(address), f"{address}", str(address.options)):
         assert CANARY not in shown
         assert quote(CANARY, safe="") not in shown
 
@@ -121,55 +119,48 @@ def test_a_password_that_is_not_escaped_is_refused_and_not_shown(url: str, head:
 
 
 @pytest.mark.parametrize(
-    ("options", "mode", "checks_name"),
+    ("options", "tls"),
     [
-        ("", ssl.CERT_REQUIRED, True),
-        ("ssl_cert_reqs=required", ssl.CERT_REQUIRED, True),
-        ("ssl_check_hostname=false", ssl.CERT_REQUIRED, False),
-        ("ssl_cert_reqs=optional", ssl.CERT_OPTIONAL, False),
-        ("ssl_cert_reqs=none", ssl.CERT_NONE, False),
-        ("ssl_cert_reqs=none&ssl_check_hostname=true", ssl.CERT_NONE, False),
+        ("", Tls()),
+        ("ssl_cert_reqs=required", Tls()),
+        ("ssl_check_hostname=false", Tls(check_name=False)),
+        ("ssl_cert_reqs=optional", Tls(check_name=False)),
+        ("ssl_cert_reqs=none", Tls(insecure_skip_verify=True, check_name=False)),
+        ("ssl_cert_reqs=none&ssl_check_hostname=true", Tls(insecure_skip_verify=True, check_name=False)),
     ],
 )
-def test_tls_checks_certificates_and_names_alike_in_both_kinds_of_connections(
-    options: str, mode: ssl.VerifyMode, checks_name: bool
-) -> None:
-    address = parse_address(f"rediss://h?{options}")
-    context = address.ssl_context()
-    assert context is not None
-    assert (context.verify_mode, context.check_hostname) == (mode, checks_name)
-    assert address.connection_arguments()["ssl_check_hostname"] is checks_name
+def test_tls_as_the_url_says(options: str, tls: Tls) -> None:
+    address = parse_address(f"rediss://h?socket_timeout=2&{options}")
+    assert address.tls == tls
+    assert address.options == {"socket_timeout": 2}
 
 
-@pytest.mark.parametrize("url", ["redis://h", "unix:///path"])
-def test_without_tls_there_is_no_context_and_no_argument_of_it(url: str) -> None:
-    address = parse_address(url)
-    assert address.ssl_context() is None
-    assert not [name for name in address.connection_arguments() if "ssl" in name]
-
-
-@pytest.mark.parametrize("option", ["ssl_ca_certs", "ssl_certfile"])
-def test_a_certificate_that_cannot_be_read_is_an_error_of_the_system(option: str) -> None:
-    with pytest.raises(OSError, match="No such file"):
-        parse_address(f"rediss://h?{option}=/none.pem").ssl_context()
+def test_tls_beside_the_url() -> None:
+    tls = Tls(server_name="redis.example")
+    assert parse_address("rediss://h", tls=tls).tls == tls
+    assert [parse_address(url).tls for url in ("redis://h", "unix:///path")] == [None, None]
 
 
 @pytest.mark.parametrize(
-    "told",
+    ("url", "tls", "message"),
     [
-        f"ERR unknown command 'AUTH', with args beginning with: 'anna' '{CANARY}'",
-        f"ERR unknown command 'AUTH', with args beginning with: 'anna' '{CANARY[:-3]}",  # Redis cuts them
-        f"ERR something about {CANARY}",
+        ("redis://h", Tls(), "found redis:// beside tls, wanted rediss://"),
+        ("unix:///path", Tls(), "found unix:// beside tls, wanted rediss://"),
+        ("rediss://h?ssl_cert_reqs=none", Tls(), "found ssl_cert_reqs in the URL beside tls, wanted one of the two"),
+        ("rediss://h?ssl_ca_certs=/none.pem", None, "tls: ca_file: found no file that can be read (No such file"),
+        ("rediss://h?ssl_certfile=/none.pem", None, "tls: cert_file: found no file that can be read (No such file"),
+        ("rediss://h", Tls(cert_file="/dev/null", key_file="/none"), "tls: key_file: found no file that can be read"),
+        ("rediss://h", Tls(key_file="/dev/null"), "tls: cert_file: found none beside a key_file, wanted both"),
+        ("rediss://h", Tls(ca_file="/dev/null"), "tls: ca_file: found no certificate"),
     ],
 )
-def test_an_error_is_shown_without_the_password(told: str) -> None:
-    address = parse_address(f"redis://anna:{quote(CANARY, safe='')}@h")
-    shown = address.without_secret(told)
-    assert shown.startswith("ERR ")
-    assert "c4n" not in shown
+def test_tls_that_is_refused(url: str, tls: Tls | None, message: str) -> None:
+    with pytest.raises(AddressError) as caught:
+        parse_address(url, tls=tls)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
-def test_an_error_without_a_password_is_shown_as_it_is() -> None:
-    assert parse_address("redis://h").without_secret("ERR with args beginning with: x") == (
-        "ERR with args beginning with: x"
-    )
+def test_a_master_that_sentinel_knows_shows_by_its_name() -> None:
+    address = replace(parse_address("redis://mymaster/2"), sentinel=Sentinel("mymaster", (parse_address("redis://s"),)))
+    assert (address.server, str(address)) == ("mymaster", "redis://mymaster/2 by Sentinel")

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any, cast
 from urllib.parse import quote
 
@@ -20,13 +18,13 @@ from exporter.brokers import backlog as backlog_module
 from exporter.brokers import push as module
 from exporter.brokers.access import Access
 from exporter.brokers.address import Address, parse_address
-from exporter.brokers.pulls import BrokerError, Pulls
+from exporter.brokers.pulls import BrokerError
 from exporter.brokers.push import ConnectionLost, Push, PushConnection
 from exporter.brokers.turn import Turn
 from tests.e2e import evil
 from tests.e2e.evil import evil_server
 from tests.namespaces import Namespace, needs_namespace
-from tests.servers import LOOPBACK, RedisServer, StartRedis, free_port
+from tests.servers import LOOPBACK, RedisServer, StartRedis
 
 DEADLINE = 5.0
 """Of waiting for what has to come."""
@@ -557,132 +555,3 @@ async def test_an_open_that_is_cancelled_leaves_nothing() -> None:
         with pytest.raises(asyncio.CancelledError):
             await opening
     assert asyncio.all_tasks() == {asyncio.current_task()}
-
-
-# -- TLS --------------------------------------------------------------------------------------------------------
-
-
-class Certificates:
-    """An authority, a server's and a client's certificate, made by openssl for this test run."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        for authority in ("ca", "other"):
-            names = ("-out", f"{authority}.crt", "-subj", f"/CN={authority}", "-days", "2")
-            # Python 3.13 wants it by the letter of RFC 5280.
-            self._openssl("req", "-x509", *self._new_key(authority), *names, "-addext", "keyUsage=critical,keyCertSign")
-        self._sign("server", "subjectAltName=IP:127.0.0.1")
-        self._sign("client", "subjectAltName=DNS:client")
-        self._sign("elsewhere", "subjectAltName=DNS:elsewhere.example")
-
-    def file(self, name: str) -> str:
-        return str(self._directory / name)
-
-    def _new_key(self, name: str) -> list[str]:
-        return ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", f"{name}.key"]
-
-    def _sign(self, name: str, extension: str) -> None:
-        (self._directory / f"{name}.ext").write_text(f"{extension}\nauthorityKeyIdentifier=keyid\n")
-        self._openssl("req", *self._new_key(name), "-out", f"{name}.csr", "-subj", f"/CN={name}")
-        authority = ("-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", f"{name}.ext")
-        self._openssl("x509", "-req", "-in", f"{name}.csr", "-out", f"{name}.crt", *authority)
-
-    def _openssl(self, *arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=self._directory, check=True, capture_output=True)
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return Certificates(tmp_path_factory.mktemp("certificates"))
-
-
-StartTls = Callable[..., str]
-
-
-@pytest.fixture
-def start_tls(start_redis: StartRedis, certificates: Certificates) -> StartTls:
-    """Starts a Redis that speaks TLS too, with the certificate named; gives the head of its URL."""
-
-    def start(certificate: str = "server", auth_clients: str = "no") -> str:
-        port = free_port()
-        start_redis(
-            tls_port=str(port),
-            tls_cert_file=certificates.file(f"{certificate}.crt"),
-            tls_key_file=certificates.file(f"{certificate}.key"),
-            tls_ca_cert_file=certificates.file("ca.crt"),
-            tls_auth_clients=auth_clients,
-        )
-        return f"rediss://{LOOPBACK}:{port}/2?"
-
-    return start
-
-
-needs_openssl = pytest.mark.needs("openssl")
-
-
-@needs_openssl
-async def test_tls(start_tls: StartTls, certificates: Certificates) -> None:
-    url = start_tls() + f"ssl_ca_certs={certificates.file('ca.crt')}"
-    received = Received()
-    async with connected(url, received, beat=0.05) as connection, connected(url) as publishing:
-        await connection.command("SUBSCRIBE", "channel")
-        text = b"x" * (3 * MEGABYTE)
-        await publishing.many(
-            [("PUBLISH", "channel", text), *[("PUBLISH", "channel", number) for number in range(999)]]
-        )
-        await until(lambda: len(received) == 1000)
-        assert received.pushed == [text, *(b"%d" % number for number in range(999))]
-        before = connection._heard
-        await until(lambda: connection._heard > before + 3)
-        await publishing.command("CLIENT", "KILL", "TYPE", "pubsub")
-        assert str(await loss(connection)).startswith("connection")
-
-
-@needs_openssl
-async def test_tls_with_a_certificate_that_proves_nothing(start_tls: StartTls, certificates: Certificates) -> None:
-    authority = f"ssl_ca_certs={certificates.file('ca.crt')}"
-    before = descriptors()
-    good, elsewhere = start_tls(), start_tls("elsewhere")
-    assert "certificate verify failed" in await refusal(good)
-    assert "certificate verify failed" in await refusal(good + f"ssl_ca_certs={certificates.file('other.crt')}")
-    assert "certificate verify failed" in await refusal(elsewhere + authority)  # another's name
-    assert "FileNotFoundError" in await refusal(good + "ssl_ca_certs=/none.crt")
-    assert descriptors() <= before + 4  # of the servers' test clients
-    for url in (
-        good + "ssl_cert_reqs=none",
-        good + f"ssl_cert_reqs=optional&{authority}",
-        elsewhere + f"ssl_check_hostname=false&{authority}",
-        elsewhere + f"ssl_cert_reqs=optional&{authority}",
-    ):
-        async with connected(url) as connection:
-            assert await connection.command("PING") == b"PONG"
-
-
-@needs_openssl
-async def test_tls_with_a_certificate_of_our_own(start_tls: StartTls, certificates: Certificates) -> None:
-    url = start_tls(auth_clients="yes") + f"ssl_ca_certs={certificates.file('ca.crt')}"
-    own = f"&ssl_certfile={certificates.file('client.crt')}&ssl_keyfile={certificates.file('client.key')}"
-    await refusal(url)
-    async with connected(url + own) as connection:
-        assert await connection.command("PING") == b"PONG"
-
-
-@needs_openssl
-async def test_pulls_take_the_same_certificates(start_tls: StartTls, certificates: Certificates) -> None:
-    authority = f"ssl_ca_certs={certificates.file('ca.crt')}"
-    good, elsewhere = start_tls(), start_tls("elsewhere")
-    for url, works in (
-        (good + authority, True),
-        (elsewhere + authority, False),
-        (elsewhere + f"ssl_check_hostname=false&{authority}", True),
-        (elsewhere + "ssl_cert_reqs=none", True),
-    ):
-        pulls = Pulls(Access(parse_address(url)))
-        try:
-            if works:
-                await pulls.ping()
-            else:
-                with pytest.raises(BrokerError, match="verify failed"):
-                    await pulls.ping()
-        finally:
-            await pulls.close()

@@ -6,13 +6,15 @@ import json
 import logging
 import pickle
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.safe.secrets import Secret, hide_urls
+from exporter.brokers.address import parse_address
+from exporter.safe.secrets import Secret, SecretError, SecretUrlFile, hide_urls
 from tests.canary import CANARY, QUOTED, holds_canary
 
 SECRET = Secret(CANARY)
@@ -76,3 +78,20 @@ def test_nothing_behind_the_slashes_is_left(before: str, secret: str) -> None:
 
 def test_other_text_is_left_alone() -> None:
     assert hide_urls("found 7: wanted a/b at [::1]:80") == "found 7: wanted a/b at [::1]:80"
+
+
+@pytest.mark.parametrize(
+    "url", [f"redis://:{QUOTED}@h", f"redis://u:{QUOTED}@h/1", f"unix://u:{QUOTED}@/p", f"redis://h?password={QUOTED}"]
+)
+def test_the_password_of_a_url_in_a_file_is_that_of_the_url(url: str, tmp_path: Path) -> None:
+    (tmp_path / "url").write_text(f"{url}\n")
+    assert Secret(SecretUrlFile(str(tmp_path / "url")).reveal()) == parse_address(url).password
+
+
+@pytest.mark.parametrize("text", ["redis://h", "redis://[h", "", "a\nb", "redis://:@h"])
+def test_a_file_without_a_url_with_a_password(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "c4nary"
+    file.write_text(text)
+    with pytest.raises(SecretError, match=r"^url_file: found ") as caught:
+        SecretUrlFile(str(file), "url_file").reveal()
+    assert "c4nary" not in str(caught.value)

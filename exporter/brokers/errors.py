@@ -1,0 +1,28 @@
+"""What reaching a broker raises."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Command = tuple[str | bytes | int | float, ...]
+Reply = Any
+
+
+class BrokerError(Exception):
+    """The broker cannot be read: not reached, no answer in time, refused. One line, without secrets."""
+
+
+class Refused(BrokerError):
+    """The server does not do what a command says."""
+
+
+class ReplyTooLarge(BrokerError):
+    """The replies to one round trip were longer than `bounded.REPLY_BYTES`: fewer commands at a time may do."""
+
+
+def naming(refusal: str, command: Command) -> str:
+    """A refusal for want of a right, with the command named: where it is a key or a channel that is denied, Redis's own
+    text does not."""
+    if "no permissions" not in refusal.lower() or not command or " run the " in refusal:
+        return refusal
+    return f"{refusal} ({command[0]!s})"
