@@ -14,6 +14,7 @@ from itertools import groupby
 from typing import Final
 
 from exporter.brokers.access import Access
+from exporter.brokers.address import Address
 from exporter.brokers.pulls import Pulls
 from exporter.collectors import REDIS_COLLECTORS
 from exporter.config import Broker, ConfigError
@@ -279,8 +280,15 @@ def _users(brokers: Iterable[Broker], user: str | None) -> dict[tuple[str, str],
     users: dict[tuple[str, str], list[Broker]] = {}
     for broker in brokers:
         own = broker.address.username if broker.address.username != EVERYBODY else None
-        users.setdefault((broker.address.server, _checked(user or own or DEFAULT_USER)), []).append(broker)
+        users.setdefault((_server(broker.address), _checked(user or own or DEFAULT_USER)), []).append(broker)
     return users
+
+
+def _server(address: Address) -> str:
+    """The server in words. Of a master with the sentinels that know it: many are called `mymaster`."""
+    if address.sentinel is None:
+        return address.server
+    return f"{address.server} by Sentinel {', '.join(one.server for one in address.sentinel.addresses)}"
 
 
 def _checked(name: str) -> str:

@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.sentinels import SentinelServer, StartSentinel
 from tests.servers import Exporter, RedisServer, StartExporter, StartRedis
 
 pytest_plugins = ["tests.toys", "tests.namespaces"]
 
-FIXTURE_NEEDS = {"start_redis": "redis-server"}
+FIXTURE_NEEDS = {"start_redis": "redis-server", "start_sentinel": "redis-server"}
 """What a fixture needs on the PATH; a test that uses it, even indirectly, needs no marker."""
 
 LEFT_OUT = pytest.StashKey[dict[str, list[str]]]()
@@ -103,6 +104,19 @@ def start_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartRedis
 def redis_server(start_redis: StartRedis) -> RedisServer:
     """An empty Redis."""
     return start_redis()
+
+
+@pytest.fixture
+def start_sentinel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartSentinel]:
+    """Start sentinels, which watch nothing yet."""
+    with ExitStack() as stack:
+
+        def start(**options: str) -> SentinelServer:
+            server = SentinelServer(tmp_path_factory.mktemp("sentinel"), **options)
+            stack.callback(server.stop)
+            return server
+
+        yield start
 
 
 @pytest.fixture

@@ -148,6 +148,21 @@ def test_databases_of_one_server_share_a_user_as_an_acl_knows_none(tmp_path: Pat
     assert text.count("database 3") == text.count("database 4") == 1
 
 
+def test_a_master_goes_by_its_name_and_its_sentinels(tmp_path: Path) -> None:
+    text = """
+brokers:
+  - {name: a, url: redis://myMaster/1, sentinel: {addresses: [s1, s2]}}
+  - {name: b, url: redis://myMaster, sentinel: {addresses: [s1, s2]}}
+  - {name: c, url: redis://myMaster, sentinel: {addresses: [s3]}}
+"""
+    printed = acl.text(configured(tmp_path, text), Version.V7_0, Form.SETUSER)
+    heads = re.findall("^# Redis .* at (.*)$", printed, re.MULTILINE)
+    # many masters are called alike: they are one server where the same sentinels know them
+    assert heads == ["myMaster by Sentinel s1:26379, s2:26379, broker a, b", "myMaster by Sentinel s3:26379, broker c"]
+    assert printed.count(" +role ") == 2
+    assert " +role " not in acl.text(zero(), Version.V7_0, Form.SETUSER)
+
+
 def test_no_password_is_shown() -> None:
     brokers = zero(f"redis://me:{QUOTED}@h")
 

@@ -36,6 +36,7 @@ def refused(tmp_path: Path, text: str | bytes, **arguments: Any) -> str:
 
 
 ONE = "brokers: [{name: a, url: redis://h%s}]"
+TLS = "brokers: [{name: a, url: rediss://h, tls: %s}]"
 BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"{name}: &{name} [{','.join([f'*{before}'] * 9)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
 )
@@ -133,6 +134,84 @@ BAD: list[tuple[str, str | bytes, str]] = [
         "brokers[0].password_file: found more than 1048576 c",
     ),
     ("a null byte in a name", ONE % ', password_file: "a\\0"', "brokers[0].password_file: found "),
+    ("TLS without TLS", ONE % ", tls: {}", "brokers[0].url: found redis:// beside tls, wanted rediss://"),
+    ("TLS as a switch", TLS % "true", "brokers[0].tls: found True (a boolean), wanted a mapping"),
+    ("an unknown key of TLS", TLS % "{ca: x}", "brokers[0].tls: found the unknown key 'ca', wanted one of ca_file, ce"),
+    ("a certificate of a number", TLS % "{ca_file: 1}", "brokers[0].tls.ca_file: found 1 (an integer), wanted a str"),
+    ("a name of a list", TLS % "{server_name: [a]}", "brokers[0].tls.server_name: found a list, wanted a string"),
+    (
+        "a switch of text",
+        TLS % "{insecure_skip_verify: 'no'}",
+        "brokers[0].tls.insecure_skip_verify: found 'no' (a string), wanted a boolean",
+    ),
+    ("no file of certificates", TLS % "{ca_file: /no}", "brokers[0].tls.ca_file: found no file that can be read (No "),
+    ("no certificate in it", TLS % "{ca_file: /dev/null}", "brokers[0].tls.ca_file: found no certificate ("),
+    ("a key alone", TLS % "{key_file: /dev/null}", "brokers[0].tls.cert_file: found none beside a key_file, wanted bo"),
+    (
+        "TLS twice",
+        "brokers: [{name: a, url: 'rediss://h?ssl_check_hostname=false', tls: {}}]",
+        "brokers[0].url: found ssl_check_hostname in the URL beside tls, wanted one of the two",
+    ),
+    ("a sentinel as text", ONE % ", sentinel: s1", "brokers[0].sentinel: found 's1' (a string), wanted a mapping"),
+    ("sentinels of nobody", ONE % ", sentinel: {}", "brokers[0].sentinel: found no key 'addresses', wanted one"),
+    ("no sentinel", ONE % ", sentinel: {addresses: []}", "brokers[0].sentinel.addresses: found a list, wanted a list "),
+    ("not a list", ONE % ", sentinel: {addresses: s}", "brokers[0].sentinel.addresses: found a string, wanted a list"),
+    (
+        "a sentinel of a number",
+        ONE % ", sentinel: {addresses: [s, 26379]}",
+        "brokers[0].sentinel.addresses[1]: found an integer, wanted a string",
+    ),
+    (
+        "an unknown key of a sentinel",
+        ONE % ", sentinel: {addresses: [s], password: x}",
+        "brokers[0].sentinel: found the unknown key 'password', wanted one of addresses, username, password_file, tls",
+    ),
+    (
+        "an unknown key of a sentinel's TLS",
+        ONE % ", sentinel: {addresses: [s], tls: {ca: x}}",
+        "brokers[0].sentinel.tls: found the unknown key 'ca', wanted one of ca_file, cert_file, key_file, server_name",
+    ),
+    (
+        "a sentinel's certificate",
+        ONE % ", sentinel: {addresses: [s], tls: {ca_file: /no}}",
+        "brokers[0].sentinel.tls.ca_file: found no file that can be read (No such file or directory)",
+    ),
+    (
+        "a sentinel's password",
+        ONE % ", sentinel: {addresses: [s], password_file: /no}",
+        "brokers[0].sentinel.password_file: found no file that can be read (No such file or directory), wanted one",
+    ),
+    (
+        "a sentinel twice",
+        ONE % ", sentinel: {addresses: [s, 's:26379']}",
+        "brokers[0].sentinel.addresses: found a sentinel a second time, wanted each once",
+    ),
+    (
+        "a URL of a sentinel",
+        ONE % ", sentinel: {addresses: ['redis://s']}",
+        "brokers[0].sentinel.addresses: found 'redis://***', wanted host:port",
+    ),
+    (
+        "a master with a port",
+        "brokers: [{name: a, url: 'redis://m:6379', sentinel: {addresses: [s]}}]",
+        "brokers[0].url: found a port beside sentinel, wanted the name of the master alone as the host",
+    ),
+    (
+        "a master of a name that is none",
+        "brokers: [{name: a, url: 'redis://m%20n', sentinel: {addresses: [s]}}]",
+        "brokers[0].url: found the host 'm n', wanted the name of a master: letters, digits, .-_",
+    ),
+    (
+        "a master without a name",
+        "brokers: [{name: a, url: 'redis://u@/0', sentinel: {addresses: [s]}}]",
+        "brokers[0].url: found no host beside sentinel, wanted the name of the master as the host",
+    ),
+    (
+        "a master at a socket",
+        "brokers: [{name: a, url: 'unix:///run/redis', sentinel: {addresses: [s]}}]",
+        "brokers[0].url: found a unix socket beside sentinel, wanted the name of the master as the host",
+    ),
+    ("probe as a number", ONE % ", probe: 1", "brokers[0].probe: found 1 (an integer), wanted a boolean"),
     ("queues as text", ONE % ", arq: {queues: q}", "brokers[0].arq.queues: found 'q' (a string), wanted a list"),
     ("a queue of a number", ONE % ", arq: {queues: [a, 1]}", "brokers[0].arq.queues[1]: found 1 (an integer), wanted"),
     (
@@ -237,7 +316,21 @@ MISTAKES = [
     "brokers: [{{name: a, url: redis://h, password: '{}'}}]",
     "brokers: [{{name: a, url: redis://h, arq: 'redis://:{}@h'}}]",
     "limits: 'redis://:{}@h'",
+    "brokers: [{{name: a, url: 'redis://:{}@h:1', sentinel: {{addresses: [s]}}}}]",
+    "brokers: [{{name: a, url: redis://m, sentinel: {{addresses: [':{}@s:1']}}}}]",
+    "brokers: [{{name: a, url: redis://m, sentinel: {{addresses: 'u:{}@s:1'}}}}]",
+    "brokers: [{{name: a, url: redis://m, sentinel: {{addresses: ['redis://:{}@s:1']}}}}]",
+    "brokers: [{{name: a, url: redis://m, sentinel: 'redis://:{}@s:1'}}]",
+    "brokers: [{{name: a, url: redis://m, sentinel: {{addresses: [s], password_file: '{}'}}}}]",
 ]
+
+
+@pytest.mark.parametrize(
+    "text", ["s:x", "s:0", "s:70000", "s:", ":1", "", "::1", "::1:26379", "[::1", "s/0", "s 1", "[s]:1x"]
+)
+def test_what_is_no_sentinel(text: str, tmp_path: Path) -> None:
+    told = refused(tmp_path, ONE % f", sentinel: {{addresses: ['{text}']}}")
+    assert told == f"brokers[0].sentinel.addresses: found {text!r}, wanted host:port, an IPv6 address in brackets"
 
 
 @pytest.mark.parametrize("secret", [QUOTED, CANARY], ids=["quoted", "as it is"])
@@ -263,6 +356,10 @@ KEYS = st.sampled_from(
         "limits",
         "queues",
         "enabled",
+        "tls",
+        "sentinel",
+        "addresses",
+        "password_file",
     ]
 )
 SCALARS = st.one_of(

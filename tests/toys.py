@@ -84,8 +84,11 @@ async def one_queue() -> Observation:
     return Observation(queues=[QueueState("q", paused=False)])
 
 
-def broker(name: str = "main", *, systems: Iterable[str] = (), collectors: Iterable[str] = ()) -> Broker:
-    return Broker(name, NOWHERE, dict.fromkeys(systems, SystemOptions()), dict.fromkeys(collectors, CollectorOptions()))
+def broker(
+    name: str = "main", *, systems: Iterable[str] = (), collectors: Iterable[str] = (), probe: bool = False
+) -> Broker:
+    of_systems, of_collectors = dict.fromkeys(systems, SystemOptions()), dict.fromkeys(collectors, CollectorOptions())
+    return Broker(name, NOWHERE, of_systems, of_collectors, probe)
 
 
 def config(*brokers: Broker, hosts: Iterable[str] = (), limits: Limits | None = None) -> Config:

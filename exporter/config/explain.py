@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from types import UnionType
 from typing import Annotated, Any, Final, get_args, get_origin
 
 import msgspec
@@ -49,9 +50,13 @@ def _found(raw: Any, steps: list[str | int]) -> str:
             value = value[step]
     except (KeyError, IndexError, TypeError):
         return "something else"
-    if isinstance(value, dict | list) or any(str(step).startswith(("url", "password")) for step in steps):
+    if isinstance(value, dict | list) or any(str(step).startswith(_SECRET) for step in steps):
         return kind_of(value)
     return f"{shown(value)} ({kind_of(value)})"
+
+
+_SECRET: Final = ("url", "password", "addresses")
+"""How the keys begin where a secret may stand, if only by mistake."""
 
 
 def _known_keys(schema: Any, steps: list[str | int]) -> tuple[str, ...]:
@@ -64,7 +69,7 @@ def _known_keys(schema: Any, steps: list[str | int]) -> tuple[str, ...]:
 
 def _field_type(struct: Any, name: str) -> Any:
     kind = next(field.type for field in msgspec.structs.fields(struct) if field.name == name)
-    return get_args(kind)[0] if get_origin(kind) is Annotated else kind
+    return get_args(kind)[0] if get_origin(kind) in (Annotated, UnionType) else kind
 
 
 _KINDS: Final = {

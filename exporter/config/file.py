@@ -13,6 +13,7 @@ import msgspec
 from exporter.collectors import HOST_COLLECTORS, REDIS_COLLECTORS
 from exporter.config.explain import explain, kind_of
 from exporter.config.model import ConfigError, Histograms
+from exporter.config.sections import SentinelOptions, TlsOptions
 from exporter.safe.documents import DocumentError, read_text, read_yaml
 from exporter.safe.limits import Limits
 from exporter.systems import SYSTEMS
@@ -67,6 +68,9 @@ def _schema() -> type[msgspec.Struct]:
             ("url", str | None, None),
             ("url_file", str | None, None),
             ("password_file", str | None, None),
+            ("tls", TlsOptions | None, None),
+            ("sentinel", SentinelOptions | None, None),
+            ("probe", bool, False),
             *systems,
             *collectors,
         ],

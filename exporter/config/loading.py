@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from exporter.brokers.address import Address, AddressError, parse_address
+from exporter.brokers.address import AddressError, parse_address
 from exporter.collectors import HOST_COLLECTORS, REDIS_COLLECTORS
 from exporter.collectors.base import Collector, CollectorOptions
-from exporter.config import file
+from exporter.config import file, reaching
 from exporter.config.model import DEFAULT_BIRTH_HOLD, Broker, Config, ConfigError
-from exporter.safe.secrets import Secret, hide_urls
+from exporter.safe.secrets import hide_urls
 from exporter.safe.text import one_line
 from exporter.systems import SYSTEMS
 
@@ -65,9 +65,10 @@ def _brokers(document: Any, source: str, switches: Mapping[str, bool]) -> tuple[
         sections = {name: getattr(entry, collector.section) for name, collector in REDIS_COLLECTORS.items()}
         brokers[entry.name] = Broker(
             name=entry.name,
-            address=_address(entry, where),
+            address=reaching.address(entry, where),
             systems={name: options for name, options in systems.items() if switches.get(name, options.enabled)},
             collectors=_switched_on(sections, REDIS_COLLECTORS, switches),
+            probe=entry.probe,
         )
     return tuple(brokers.values())
 
@@ -86,21 +87,6 @@ def _default_broker(url: str, switches: Mapping[str, bool]) -> Broker:
     )
 
 
-def _address(entry: Any, where: str) -> Address:
-    given = [key for key in ("url", "url_file") if getattr(entry, key) is not None]
-    if len(given) != 1:
-        raise ConfigError(f"{where}: found {' and '.join(given) or 'neither url nor url_file'}, wanted one of the two")
-    key = given[0]
-    url = entry.url if key == "url" else file.secret_file(entry.url_file, f"{where}.url_file")
-    password = None
-    if entry.password_file is not None:
-        password = Secret(file.secret_file(entry.password_file, f"{where}.password_file"))
-    try:
-        return parse_address(url, password)
-    except AddressError as error:
-        raise ConfigError(f"{where}.{key}: {error}") from None
-
-
 def _switched_on(
     sections: Mapping[str, CollectorOptions], collectors: Mapping[str, type[Collector]], switches: Mapping[str, bool]
 ) -> dict[str, CollectorOptions]:
@@ -108,6 +94,6 @@ def _switched_on(
     on: dict[str, CollectorOptions] = {}
     for name, section in sections.items():
         enabled = switches.get(name, section.enabled)
-        if enabled or (enabled is None and collectors[name].enabled_by_default()):
+        if enabled or (enabled is None and collectors[name].enabled_by_default(section)):
             on[name] = section
     return on

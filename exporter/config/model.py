@@ -47,6 +47,8 @@ class Broker:
     address: Address
     systems: Mapping[str, SystemOptions]
     collectors: Mapping[str, CollectorOptions]
+    probe: bool = False
+    """Left out of /metrics, and given at /probe?broker=NAME alone."""
 
 
 @dataclass(frozen=True, slots=True)

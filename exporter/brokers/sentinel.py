@@ -1,0 +1,193 @@
+"""Where a master is, by its Redis Sentinels: all are asked, and the one that knows of the newest failover is believed.
+
+After a failover the old master says "master" and takes writes for 6 to 10 s more (measured: only then does Sentinel
+make a replica of it), so that its ROLE proves nothing. A sentinel that was cut off meanwhile knows only the old one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Final
+
+import structlog
+
+from exporter.brokers.access import Access
+from exporter.brokers.address import Address, Sentinel
+from exporter.brokers.pulls import BrokerError, Command, Pulls, Reply
+from exporter.safe.text import one_line
+
+POLL: Final = 1.0
+"""Seconds between two questions: a failover takes Sentinel longer, and each is two commands that look something up."""
+ANSWER: Final = 1.0
+"""Seconds that one sentinel has to answer in, the connecting included."""
+GRACE: Final = 0.25
+"""Seconds in which the others may answer after the first: one that hangs holds up no more than that."""
+SETTLED: Final = 15.0
+"""Seconds after which an older failover is believed again where most sentinels know of no newer one, as when they were
+set up anew. Sentinels tell each other of a failover every 2 s (sentinel.c, SENTINEL_PUBLISH_PERIOD)."""
+
+Place = tuple[str, int]
+"""Host, which may be a name where the sentinels resolve them, and port."""
+Moved = Callable[[Place], None]
+
+log = structlog.get_logger("exporter.brokers")
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What one sentinel says: where the master is, since which failover (its `config-epoch`)."""
+
+    place: Place
+    epoch: int
+
+
+class Sentinels:
+    """Those of one master. `master()` and `watch()` may run side by side."""
+
+    def __init__(self, sentinel: Sentinel) -> None:
+        self._name = sentinel.master
+        self._asked = [_Asked(sentinel.master, address) for address in sentinel.addresses]
+        self._believed: Told | None = None
+        self._confirmed = 0.0  # when it was told last, of `time.monotonic`
+        self._moved: Moved | None = None
+
+    async def master(self) -> Place:
+        """Where the master is now. Raises BrokerError where no sentinel says."""
+        running = {asyncio.create_task(asked.join()) for asked in self._asked}
+        try:
+            heard = await _first_and_those_close_behind(running)
+        finally:
+            for task in running:
+                task.cancel()
+        if not heard:
+            problems = "; ".join(f"{asked.server}: {asked.problem}" for asked in self._asked)
+            raise BrokerError(one_line(f"no sentinel tells where the master {self._name!r} is: {problems}", 1000))
+        # With what those said before that are slower than GRACE.
+        return self._believe([asked.told for asked in self._asked if asked.told is not None])
+
+    async def watch(self, moved: Moved) -> None:
+        """For ever: asks again and again, and calls `moved` when the master is at another place than it was, whoever it
+        was that asked. While no sentinel answers nothing has moved."""
+        self._moved = moved
+        while True:
+            with suppress(BrokerError):
+                await self.master()
+            await asyncio.sleep(POLL)
+
+    async def close(self) -> None:
+        """Ends the connections."""
+        for asked in self._asked:
+            await asked.close()
+
+    def _believe(self, answers: Sequence[Told]) -> Place:
+        """The newest of `answers`, or what was believed before where that is newer still."""
+        votes, before = Counter(answers), self._believed
+        newest = max(votes, key=lambda told: (told.epoch, votes[told], told == before))
+        now = time.monotonic()
+        if before is not None and newest.epoch < before.epoch:
+            most = 2 * votes[newest] > len(self._asked)
+            if not most or now - self._confirmed < SETTLED:
+                return before.place
+        self._believed, self._confirmed = newest, now
+        if before is not None and before.place != newest.place:
+            self._tell_moved(before.place, newest.place)
+        return newest.place
+
+    def _tell_moved(self, before: Place, now: Place) -> None:
+        log.warning("master moved", master=self._name, before=_shown(before), now=_shown(now))
+        if self._moved is not None:
+            self._moved(now)
+
+
+class _Asked:
+    """One sentinel. A question that waits for its answer is joined, so that one that hangs is asked once at a time."""
+
+    def __init__(self, master: str, address: Address) -> None:
+        self.server = address.server
+        self.told: Told | None = None
+        """What it said last, if it did not fail since."""
+        self.problem: str | None = None
+        """Why it does not say where the master is, if it doesn't."""
+        self._master = master
+        limits = {"socket_timeout": ANSWER, "socket_connect_timeout": ANSWER}
+        self._pulls = Pulls(Access(replace(address, options={**limits, **address.options})))
+        self._task: asyncio.Task[None] | None = None
+
+    async def join(self) -> bool:
+        """Asks it. Whether its answer is of use: else see `problem`."""
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run())
+        await asyncio.shield(self._task)
+        return self.told is not None
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+        await self._pulls.close()
+
+    async def _run(self) -> None:
+        told, problem = None, None
+        try:
+            # The address comes second: should they fall into two moments, a new master is taken for an old one until
+            # the next question, and never an old one for new.
+            told = _told(self._master, await self._pulls.many(commands(self._master)))
+        except BrokerError as error:
+            problem = str(error)
+        except Exception as error:  # whatever it said: the others may know
+            problem = one_line(f"{type(error).__name__}: {error}")
+        self.told = told
+        self._note(problem)
+
+    def _note(self, problem: str | None) -> None:
+        """Logs a problem when it comes, and when it has gone."""
+        if problem is not None and problem != self.problem:
+            log.warning("sentinel of no use", master=self._master, sentinel=self.server, problem=problem)
+        elif problem is None and self.problem is not None:
+            log.info("sentinel answers", master=self._master, sentinel=self.server)
+        self.problem = problem
+
+
+def commands(master: str) -> tuple[Command, ...]:
+    """What a sentinel is asked. Its address of the master is the new one as soon as that was promoted."""
+    return ("SENTINEL", "MASTER", master), ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", master)
+
+
+def _told(master: str, replies: Sequence[Reply]) -> Told:
+    """Raises BrokerError where they do not say."""
+    state, place = replies
+    if place is None or "No such master" in str(state):
+        raise BrokerError(f"it knows no master named {master!r}")
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise BrokerError(one_line(f"{type(reply).__name__}: {reply}"))
+    fields = dict(zip(state[::2], state[1::2], strict=True))
+    epoch = fields.get(b"config-epoch", b"")
+    host, port = place
+    if not epoch.isdigit() or not host or not 0 < int(port) <= 65535:
+        raise BrokerError(one_line(f"found config-epoch {epoch!r} at {host!r}:{port!r}, wanted a master: no Sentinel?"))
+    return Told((host.decode(), int(port)), int(epoch))
+
+
+async def _first_and_those_close_behind(running: Collection[asyncio.Task[bool]]) -> bool:
+    """Returns when one has answered and the others, too, or for GRACE did not. Whether one has."""
+    waiting = set(running)
+    while waiting and not _any(running):
+        _, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    if waiting:
+        await asyncio.wait(waiting, timeout=GRACE)
+    return _any(running)
+
+
+def _any(running: Collection[asyncio.Task[bool]]) -> bool:
+    return any(task.done() and not task.cancelled() and task.result() for task in running)
+
+
+def _shown(place: Place) -> str:
+    host, port = place
+    return one_line(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
