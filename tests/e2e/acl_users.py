@@ -6,6 +6,7 @@ import re
 import subprocess
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Final
 
 from exporter import acl
@@ -87,6 +88,7 @@ GIVES: Final[dict[Feature, list[Signal]]] = {
         finished("celery", "celery", "hold", "succeeded"),
     ],
     ("redis_info", "server"): [],  # shown under the first broker of a server: its success tells
+    ("redis_info", "slowlog"): [],
 }
 """The series by which a feature shows that it is there. A new feature needs its row."""
 
@@ -118,9 +120,13 @@ NOT_MISSED: Final = {
 # -- the users --------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class User:
-    """A user with all rights that are printed for its broker but some. Its name is that of the broker."""
+    """A user with all rights that are printed for its broker but some. Its name is that of the broker.
+
+    What follows from that is worked out once: at each look at all users, it would take seconds for which the exporter,
+    in the same loop, stands still.
+    """
 
     broker: Broker
     words: tuple[str, ...]  # of the printed command
@@ -135,20 +141,25 @@ class User:
     def command(self) -> str:
         return " ".join(word for word in self.words if word not in self.taken)
 
-    @property
+    @cached_property
+    def needs(self) -> Collection[acl.Need]:
+        """What its broker's collectors ask for."""
+        return acl.needs(self.broker)
+
+    @cached_property
     def lost(self) -> set[Feature]:
         """The features that hold a right which was taken, but for those that do without it."""
         missed = {*self.taken} - FALLBACK - NOT_MISSED
         return {
             (need.collector, need.permissions.feature)
-            for need in acl.needs(self.broker)
+            for need in self.needs
             if missed & {acl.quoted(rule) for rule in acl.rules([need.permissions], self.version)}
         }
 
-    @property
+    @cached_property
     def gone(self) -> set[Feature]:
         """What is lost, and what builds on it."""
-        every = {(need.collector, need.permissions.feature) for need in acl.needs(self.broker)}
+        every = {(need.collector, need.permissions.feature) for need in self.needs}
         lost = self.lost
         if ("broker", f"database {DB}") in lost:
             return every
