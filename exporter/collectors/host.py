@@ -1,89 +1,227 @@
-"""CPU, memory, load, disks and network of the host, in node_exporter's units and labels (by psutil)."""
+"""CPU, memory, load, disks, network and pressure of the host, in node_exporter's units and labels.
+
+Linux's /proc is read directly: psutil numbers the CPUs anew where one is offline, joins fields (cached), and takes
+twice as long. Elsewhere psutil gives what it has.
+"""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping
-from typing import ClassVar, Final
+import errno
+import sys
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import ClassVar, Final, NamedTuple
 
-import psutil
 from prometheus_client.core import Metric
 
 from exporter import catalogue as c
 from exporter.catalogue import Family
-from exporter.collectors.base import HostCollector
-from exporter.safe.text import label_text
+from exporter.collectors import host_psutil, procfs
+from exporter.collectors.base import CollectorOptions, HostCollector
+from exporter.collectors.container import in_container
+from exporter.collectors.filters import check_expressions, left_out
+from exporter.safe.text import label_text, one_line
 
-_MILLISECONDS: Final = 1e-3
-# Fields of psutil's disk_io_counters() and net_io_counters(), and the factor to base units.
-DISK: Final[tuple[tuple[str, Family, float], ...]] = (
-    ("read_bytes", c.HOST_DISK_READ, 1),
-    ("write_bytes", c.HOST_DISK_WRITTEN, 1),
-    ("read_count", c.HOST_DISK_READS, 1),
-    ("write_count", c.HOST_DISK_WRITES, 1),
-    ("busy_time", c.HOST_DISK_IO_TIME, _MILLISECONDS),
+STAT: Final[tuple[tuple[str, Family], ...]] = (
+    ("btime", c.HOST_BOOT_TIME),
+    ("ctxt", c.HOST_CONTEXT_SWITCHES),
+    ("processes", c.HOST_FORKS),
+    ("procs_running", c.HOST_PROCS_RUNNING),
+    ("procs_blocked", c.HOST_PROCS_BLOCKED),
 )
-NETWORK: Final[tuple[tuple[str, Family, float], ...]] = (
-    ("bytes_recv", c.HOST_NET_RECEIVED, 1),
-    ("bytes_sent", c.HOST_NET_SENT, 1),
-    ("errin", c.HOST_NET_RECEIVE_ERRORS, 1),
-    ("errout", c.HOST_NET_SEND_ERRORS, 1),
-)
+"""Fields of /proc/stat."""
 LOAD: Final = (c.HOST_LOAD1, c.HOST_LOAD5, c.HOST_LOAD15)
-# Partitions are part of their disk, and loop devices of the disk that holds their file: node_exporter leaves out these.
-_NO_DISK: Final = re.compile(r"(z?ram|loop|fd|(h|s|v|xv)d[a-z]|nvme\d+n\d+p)\d+")
-# Guest time is part of user and nice already (proc(5)): given too, the modes would add up to more than the time.
-_COUNTED_TWICE: Final = frozenset({"guest", "guest_nice"})
+MEMORY: Final[tuple[tuple[str, Family], ...]] = (
+    ("MemTotal", c.HOST_MEMORY_TOTAL),
+    ("MemFree", c.HOST_MEMORY_FREE),
+    ("MemAvailable", c.HOST_MEMORY_AVAILABLE),
+    ("Buffers", c.HOST_MEMORY_BUFFERS),
+    ("Cached", c.HOST_MEMORY_CACHED),
+    ("SReclaimable", c.HOST_MEMORY_SRECLAIMABLE),
+    ("Shmem", c.HOST_MEMORY_SHMEM),
+    ("Dirty", c.HOST_MEMORY_DIRTY),
+    ("Writeback", c.HOST_MEMORY_WRITEBACK),
+    ("Committed_AS", c.HOST_MEMORY_COMMITTED),
+    ("CommitLimit", c.HOST_MEMORY_COMMIT_LIMIT),
+    ("SwapTotal", c.HOST_SWAP_TOTAL),
+    ("SwapFree", c.HOST_SWAP_FREE),
+)
+"""Fields of /proc/meminfo."""
+VMSTAT: Final[tuple[tuple[str, Family], ...]] = (
+    ("oom_kill", c.HOST_OOM_KILLS),
+    ("pswpin", c.HOST_SWAPPED_IN),
+    ("pswpout", c.HOST_SWAPPED_OUT),
+    ("pgmajfault", c.HOST_MAJOR_FAULTS),
+)
+"""Fields of /proc/vmstat."""
+FILE_HANDLES: Final[tuple[tuple[int, Family], ...]] = ((0, c.HOST_FD_ALLOCATED), (2, c.HOST_FD_MAXIMUM))
+"""Columns of /proc/sys/fs/file-nr."""
+PRESSURE: Final[tuple[tuple[str, str, Family], ...]] = (
+    ("cpu", "some", c.HOST_PRESSURE_CPU),
+    ("memory", "some", c.HOST_PRESSURE_MEMORY),
+    ("memory", "full", c.HOST_PRESSURE_MEMORY_ALL),
+    ("io", "some", c.HOST_PRESSURE_IO),
+    ("io", "full", c.HOST_PRESSURE_IO_ALL),
+)
+"""Files of /proc/pressure and their lines."""
+_SECTOR: Final = 512  # whatever the device's own are (iostats.rst)
+_MILLISECONDS: Final = 1e-3
+DISK: Final[tuple[tuple[int, Family, float], ...]] = (
+    (0, c.HOST_DISK_READS, 1),
+    (2, c.HOST_DISK_READ, _SECTOR),
+    (3, c.HOST_DISK_READ_TIME, _MILLISECONDS),
+    (4, c.HOST_DISK_WRITES, 1),
+    (6, c.HOST_DISK_WRITTEN, _SECTOR),
+    (7, c.HOST_DISK_WRITE_TIME, _MILLISECONDS),
+    (8, c.HOST_DISK_IO_NOW, 1),
+    (9, c.HOST_DISK_IO_TIME, _MILLISECONDS),
+    (10, c.HOST_DISK_IO_WEIGHTED, _MILLISECONDS),
+    (15, c.HOST_DISK_FLUSHES, 1),
+    (16, c.HOST_DISK_FLUSH_TIME, _MILLISECONDS),
+)
+"""Columns of /proc/diskstats after the name, and the factor to base units."""
+NETWORK: Final[tuple[tuple[int, Family, float], ...]] = (
+    (0, c.HOST_NET_RECEIVED, 1),
+    (1, c.HOST_NET_RECEIVED_PACKETS, 1),
+    (2, c.HOST_NET_RECEIVE_ERRORS, 1),
+    (3, c.HOST_NET_RECEIVE_DROPS, 1),
+    (8, c.HOST_NET_SENT, 1),
+    (9, c.HOST_NET_SENT_PACKETS, 1),
+    (10, c.HOST_NET_SEND_ERRORS, 1),
+    (11, c.HOST_NET_SEND_DROPS, 1),
+)
+"""Columns of /proc/net/dev."""
+
+_CPU_TIMES: Final = procfs.NeverFalling()  # of the process, as no counter may fall when a reload makes a new collector
+# The kernel has no such file, or pressure is turned off (psi=0).
+_NOT_THERE: Final = frozenset({errno.ENOENT, errno.EOPNOTSUPP})
+
+
+class HostOptions(CollectorOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The section `host`. Regular expressions as node_exporter's; an empty one leaves nothing out."""
+
+    disk_exclude: str = r"^(z?ram|loop|fd|(h|s|v|xv)d[a-z]|nvme\d+n\d+p)\d+$"
+    """Block devices to leave out. Partitions are part of their disk, loop devices of the disk that holds their file."""
+    network_exclude: str = ""
+    """Network interfaces to leave out."""
+
+    def __post_init__(self) -> None:
+        check_expressions(self, "disk_exclude", "network_exclude")
+
+
+class _Part(NamedTuple):
+    """A file below /proc and what is made of it. Where one that is `optional` is not there, its families are absent."""
+
+    path: str
+    make: Callable[[str], Iterable[Metric]]
+    optional: bool = False
 
 
 class Host(HostCollector):
-    """What psutil tells of the machine. Inside a container that is the host, but for the network."""
+    """What the kernel tells of the machine. Inside a container that is the host, but for the network."""
 
     name = "host"
     families: ClassVar[tuple[Family, ...]] = (
         c.HOST_CPU,
         *LOAD,
-        c.HOST_BOOT_TIME,
-        c.HOST_MEMORY_TOTAL,
-        c.HOST_MEMORY_AVAILABLE,
-        c.HOST_SWAP_TOTAL,
-        c.HOST_SWAP_FREE,
+        *(family for _, family in (*STAT, *MEMORY, *VMSTAT, *FILE_HANDLES)),
+        *(family for _, _, family in PRESSURE),
         *(family for _, family, _ in (*DISK, *NETWORK)),
     )
+    Options = HostOptions
+
+    def __init__(self, options: HostOptions | None = None, proc: Path | None = None) -> None:
+        options = options or HostOptions()
+        super().__init__(options)
+        self._cpu_times = _CPU_TIMES if proc is None else procfs.NeverFalling()
+        self._proc = proc or procfs.PROC
+        self._no_disk = left_out(options.disk_exclude)
+        self._no_interface = left_out(options.network_exclude)
+        self._parts = (
+            _Part("stat", self._stat),
+            _Part("loadavg", _load),
+            _Part("meminfo", lambda text: _by_field(MEMORY, text, procfs.meminfo)),
+            _Part("vmstat", lambda text: _by_field(VMSTAT, text, procfs.fields), optional=True),
+            _Part("sys/fs/file-nr", _file_handles, optional=True),
+            _Part("pressure/cpu", lambda text: _pressure("cpu", text), optional=True),
+            _Part("pressure/memory", lambda text: _pressure("memory", text), optional=True),
+            _Part("pressure/io", lambda text: _pressure("io", text), optional=True),
+            _Part("diskstats", self._disks, optional=True),
+            _Part("net/dev", self._network, optional=True),
+        )
+
+    @classmethod
+    def enabled_by_default(cls, options: CollectorOptions) -> bool:
+        """Not inside a container: what is seen there belongs to the host and all of its containers."""
+        return not in_container()
 
     def collect(self) -> Iterable[Metric]:
-        yield _cpu()
-        for family, load in zip(LOAD, psutil.getloadavg(), strict=True):
-            yield family.metric([((), load)])
-        yield c.HOST_BOOT_TIME.metric([((), psutil.boot_time())])
-        memory, swap = psutil.virtual_memory(), psutil.swap_memory()
-        yield c.HOST_MEMORY_TOTAL.metric([((), memory.total)])
-        yield c.HOST_MEMORY_AVAILABLE.metric([((), memory.available)])
-        yield c.HOST_SWAP_TOTAL.metric([((), swap.total)])
-        yield c.HOST_SWAP_FREE.metric([((), swap.free)])
-        yield from _by_device(DISK, _disks())
-        yield from _by_device(NETWORK, psutil.net_io_counters(pernic=True) or {})
+        if sys.platform != "linux":
+            return host_psutil.families(self._no_disk, self._no_interface)
+        problems: list[str] = []
+        found = [metric for part in self._parts for metric in self._read(part, problems)]
+        if not found:
+            raise OSError("; ".join(problems))
+        self.problems = problems
+        return found
 
+    def _read(self, part: _Part, problems: list[str]) -> list[Metric]:
+        path = self._proc / part.path
+        try:
+            return list(part.make(procfs.text(path)))
+        except OSError as error:
+            if not (part.optional and error.errno in _NOT_THERE):
+                problems.append(f"{path}: {error.strerror}")
+        except (ValueError, IndexError) as error:
+            problems.append(f"{path}: not as the kernel documents it ({one_line(str(error), 100)})")
+        return []
 
-def _cpu() -> Metric:
-    return c.HOST_CPU.metric(
-        ((str(number), mode), seconds)
-        for number, times in enumerate(psutil.cpu_times(percpu=True))
-        for mode, seconds in times._asdict().items()
-        if mode not in _COUNTED_TWICE
-    )
-
-
-def _disks() -> Mapping[str, object]:
-    disks: Mapping[str, object] = psutil.disk_io_counters(perdisk=True) or {}
-    return {name: counters for name, counters in disks.items() if not _NO_DISK.fullmatch(name)}
-
-
-def _by_device(table: Iterable[tuple[str, Family, float]], counters: Mapping[str, object]) -> Iterator[Metric]:
-    for field, family, factor in table:
-        found = ((device, getattr(values, field, None)) for device, values in counters.items())
-        yield family.metric(
-            ((label_text(device),), value * factor)
-            for device, value in found
-            if value is not None  # busy_time is Linux's and FreeBSD's
+    def _stat(self, text: str) -> Iterator[Metric]:
+        times = self._cpu_times.of(procfs.cpu_times(text))
+        yield c.HOST_CPU.metric(
+            ((cpu, mode), seconds)
+            for cpu, modes in times.items()
+            for mode, seconds in zip(procfs.CPU_MODES, modes, strict=False)  # older kernels have fewer
         )
+        yield from _by_field(STAT, text, procfs.fields)
+
+    def _disks(self, text: str) -> Iterator[Metric]:
+        return _by_device(DISK, procfs.disks(text), self._no_disk)
+
+    def _network(self, text: str) -> Iterator[Metric]:
+        return _by_device(NETWORK, procfs.interfaces(text), self._no_interface)
+
+
+def _load(text: str) -> Iterator[Metric]:
+    for family, load in zip(LOAD, text.split()[:3], strict=True):
+        yield family.metric([((), float(load))])
+
+
+def _file_handles(text: str) -> Iterator[Metric]:
+    numbers = text.split()
+    for column, family in FILE_HANDLES:
+        yield family.metric([((), int(numbers[column]))])
+
+
+def _pressure(of: str, text: str) -> Iterator[Metric]:
+    seconds = procfs.pressure(text)
+    for resource, line, family in PRESSURE:
+        if resource == of and line in seconds:
+            yield family.metric([((), seconds[line])])
+
+
+def _by_field(
+    table: Collection[tuple[str, Family]], text: str, read: Callable[[str, Collection[str]], Mapping[str, int]]
+) -> Iterator[Metric]:
+    families = dict(table)
+    for field, value in read(text, families.keys()).items():
+        yield families[field].metric([((), value)])
+
+
+def _by_device(
+    table: Iterable[tuple[int, Family, float]], rows: Mapping[str, list[int]], exclude: Callable[[str], bool]
+) -> Iterator[Metric]:
+    wanted = {name: numbers for name, numbers in rows.items() if not exclude(name)}
+    for column, family, factor in table:
+        values = procfs.columns(wanted, column)
+        yield family.metric(((label_text(name),), value * factor) for name, value in values)

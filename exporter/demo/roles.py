@@ -22,8 +22,15 @@ def redis_role(executable: str, port: int) -> Role:
 
 
 def exporter_role(port: int) -> Role:
-    # What happens is shown at once: nobody's increase() is spoiled here.
-    flags = ["--web.listen-address", f"{HOST}:{port}", "--birth-hold", "0"]
+    # What happens is shown at once: nobody's increase() is spoiled here. The host is shown in a container, too.
+    flags = [
+        "--web.listen-address",
+        f"{HOST}:{port}",
+        "--birth-hold",
+        "0",
+        "--collector.host",
+        "--collector.filesystem",
+    ]
     command = [sys.executable, "-m", "exporter.cli", "serve", *flags]
     return Role("exporter", command, f"http://{HOST}:{port}/")
 

@@ -1,90 +1,206 @@
-"""File systems against statvfs(2)."""
+"""File systems against statvfs(2), and which of them are shown."""
 
 from __future__ import annotations
 
+import errno
 import os
-from types import SimpleNamespace
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
-import psutil
+import msgspec
 import pytest
 
-from exporter.collectors.filesystem import Filesystem
+from exporter import catalogue as c
+from exporter.collectors.filesystem import Filesystem, FilesystemOptions
+from exporter.collectors.mounts import Mount
+from exporter.collectors.prober import Prober
 from exporter.sources import checked
 
-Labels = tuple[str, str, str]
+Labels = tuple[str, ...]
+SIZES = (
+    c.HOST_FILESYSTEM_SIZE,
+    c.HOST_FILESYSTEM_FREE,
+    c.HOST_FILESYSTEM_AVAIL,
+    c.HOST_FILESYSTEM_FILES,
+    c.HOST_FILESYSTEM_FILES_FREE,
+    c.HOST_FILESYSTEM_READONLY,
+)
 
 
-def collected() -> dict[Labels, tuple[float, float]]:
-    """Size and free bytes by device, mount point and type."""
-    collector = Filesystem()
-    size, avail = checked(collector.collect(), collector.families)
-    free = {tuple(sample.labels.values()): sample.value for sample in avail.samples}
-    found: dict[Labels, tuple[float, float]] = {}
-    for sample in size.samples:
-        device, mountpoint, fstype = sample.labels.values()
-        found[device, mountpoint, fstype] = sample.value, free[device, mountpoint, fstype]
-    assert free.keys() == found.keys()
-    return found
+def mount(mountpoint: str, device: str = "/dev/x", fstype: str = "ext4", readonly: bool = False) -> Mount:
+    return Mount("1", "0", device, mountpoint, fstype, readonly)
 
 
-def mount(mountpoint: str, device: str = "/dev/x", fstype: str = "ext4") -> SimpleNamespace:
-    return SimpleNamespace(device=device, mountpoint=mountpoint, fstype=fstype)
+def filesystem(
+    *mounts: Mount, options: FilesystemOptions | None = None, statvfs: Callable[[bytes], os.statvfs_result] = os.statvfs
+) -> Filesystem:
+    return Filesystem(options, lambda: list(mounts), Prober(statvfs))
 
 
-@pytest.fixture
-def mounts(monkeypatch: pytest.MonkeyPatch) -> list[SimpleNamespace]:
-    """What the machine has mounted, for the collector."""
-    listed: list[SimpleNamespace] = []
-    monkeypatch.setattr(psutil, "disk_partitions", lambda **_: listed)
-    return listed
+def look(collector: Filesystem) -> dict[str, dict[Labels, float]]:
+    """Values by family and labels."""
+    return {
+        f"{metric.name}": {tuple(sample.labels.values()): sample.value for sample in metric.samples}
+        for metric in checked(collector.collect(), collector.families)
+    }
 
 
-def test_size_and_free_bytes_are_the_kernels(mounts: list[SimpleNamespace], tmp_path: os.PathLike[str]) -> None:
-    where = os.fspath(tmp_path)
-    mounts.append(mount(where))
-    real = os.statvfs(where)
+def shown(mounts: Iterable[Mount], options: FilesystemOptions | None = None) -> list[str]:
+    return [labels[1] for labels in look(filesystem(*mounts, options=options))[c.HOST_FILESYSTEM_ERROR.name]]
 
-    size, avail = collected()["/dev/x", where, "ext4"]
 
-    assert size == real.f_blocks * real.f_frsize
-    assert 0 <= avail <= size
-    assert avail == pytest.approx(real.f_bavail * real.f_frsize, rel=0.2)
+def test_every_number_is_the_kernels(tmp_path: Path) -> None:
+    where, real = os.fspath(tmp_path), os.statvfs(tmp_path)
+    collector = filesystem(mount(where))
+
+    found = look(collector)
+
+    values = {name: by_labels["/dev/x", where, "ext4"] for name, by_labels in found.items()}
+    assert values[c.HOST_FILESYSTEM_SIZE.name] == real.f_blocks * real.f_frsize
+    assert values[c.HOST_FILESYSTEM_FREE.name] == pytest.approx(real.f_bfree * real.f_frsize, rel=0.2)
+    assert values[c.HOST_FILESYSTEM_AVAIL.name] == pytest.approx(real.f_bavail * real.f_frsize, rel=0.2)
+    assert values[c.HOST_FILESYSTEM_FILES.name] == real.f_files
+    assert values[c.HOST_FILESYSTEM_FILES_FREE.name] == pytest.approx(real.f_ffree, rel=0.2)
+    assert values[c.HOST_FILESYSTEM_READONLY.name] == 0
+    assert values[c.HOST_FILESYSTEM_ERROR.name] == 0
+    assert list(collector.problems) == []
+
+
+def test_blocks_are_counted_in_fragments() -> None:
+    usage = os.statvfs_result((1_048_576, 512, 1000, 300, 200, 50, 40, 40, 0, 255))  # bsize, frsize, blocks, ...
+
+    found = look(filesystem(mount("/x"), statvfs=lambda path: usage))
+
+    values = [by_labels["/dev/x", "/x", "ext4"] for by_labels in found.values()]
+    assert values == [512_000, 153_600, 102_400, 50, 40, 0, 0]
+
+
+def test_read_only_is_told() -> None:
+    found = look(filesystem(mount("/", readonly=True)))
+
+    assert list(found[c.HOST_FILESYSTEM_READONLY.name].values()) == [1]
 
 
 def test_mounts_of_this_machine_are_well_formed() -> None:
-    for (device, mountpoint, fstype), (size, avail) in collected().items():
+    collector = Filesystem()
+    found = look(collector)
+
+    assert found[c.HOST_FILESYSTEM_SIZE.name]
+    for (device, mountpoint, fstype), size in found[c.HOST_FILESYSTEM_SIZE.name].items():
         assert device
         assert mountpoint.startswith("/")
-        assert fstype not in {"squashfs", "overlay"}
-        assert size >= avail >= 0
+        assert fstype not in {"squashfs", "overlay", "proc"}
+        assert size >= found[c.HOST_FILESYSTEM_AVAIL.name][device, mountpoint, fstype] >= 0
 
 
-@pytest.mark.parametrize("fstype", ["squashfs", "iso9660", "overlay", "nsfs", "autofs"])
-def test_images_and_the_kernels_own_are_left_out(fstype: str, mounts: list[SimpleNamespace]) -> None:
-    mounts.append(mount("/", fstype=fstype))
-
-    assert collected() == {}
+@pytest.mark.parametrize("fstype", ["squashfs", "iso9660", "overlay", "nsfs", "autofs", "cgroup", "cgroup2", "proc"])
+def test_images_and_the_kernels_own_are_left_out(fstype: str) -> None:
+    assert shown([mount("/", fstype=fstype), mount("/tmp", fstype=f"{fstype}x")]) == ["/tmp"]
 
 
-def test_what_cannot_be_seen_is_absent_and_the_rest_is_there(mounts: list[SimpleNamespace]) -> None:
-    mounts += [mount("/no/such/place"), mount("/")]
-
-    assert [mountpoint for _, mountpoint, _ in collected()] == ["/"]
-
-
-def test_a_mount_over_a_mount_is_one_series(mounts: list[SimpleNamespace]) -> None:
-    mounts += [mount("/"), mount("/")]
-
-    assert len(collected()) == 1
+@pytest.mark.parametrize("mountpoint", ["/dev", "/dev/shm", "/proc/x", "/sys", "/var/lib/docker/volumes/a"])
+def test_mount_points_of_the_kernel_and_of_runtimes_are_left_out(mountpoint: str) -> None:
+    assert shown([mount(mountpoint), mount("/development"), mount("/var/lib/docker")]) == [
+        "/development",
+        "/var/lib/docker",
+    ]
 
 
-def test_hostile_names_are_cleaned(mounts: list[SimpleNamespace], tmp_path: os.PathLike[str]) -> None:
+def test_an_empty_expression_leaves_nothing_out() -> None:
+    mounts = [mount("/proc", fstype="proc"), mount("/tmp", fstype="tmpfs")]
+
+    assert shown(mounts, FilesystemOptions(mount_points_exclude="", fs_types_exclude="")) == ["/proc", "/tmp"]
+    assert shown(mounts, FilesystemOptions(mount_points_exclude="", fs_types_exclude="^tmp")) == ["/proc"]
+    assert shown(mounts, FilesystemOptions(mount_points_exclude="m", fs_types_exclude="")) == ["/proc"]
+
+
+@pytest.mark.parametrize("key", ["mount_points_exclude", "fs_types_exclude"])
+def test_a_bad_expression_is_told_in_the_configurations_terms(key: str) -> None:
+    with pytest.raises(ValueError, match=rf"^{key}: found '\*' \(.*\), wanted a regular expression$"):
+        msgspec.convert({key: "*"}, FilesystemOptions)
+
+
+# -- what goes wrong --------------------------------------------------------------------------------------------
+
+
+def failing(number: int) -> Callable[[bytes], os.statvfs_result]:
+    def statvfs(path: bytes) -> os.statvfs_result:
+        if path == b"/bad":
+            raise OSError(number, os.strerror(number), path)
+        return os.statvfs("/")
+
+    return statvfs
+
+
+def assert_only_the_bad_one_lacks_sizes(found: dict[str, dict[Labels, float]]) -> None:
+    bad, good = ("/dev/x", "/bad", "ext4"), ("/dev/x", "/", "ext4")
+    assert found[c.HOST_FILESYSTEM_ERROR.name] == {bad: 1, good: 0}
+    assert all(found[family.name].keys() == {good} for family in SIZES)
+
+
+def test_what_fails_has_an_error_and_no_size_and_the_rest_is_there() -> None:
+    collector = filesystem(mount("/bad"), mount("/"), statvfs=failing(errno.ENOTCONN))
+
+    assert_only_the_bad_one_lacks_sizes(look(collector))
+    assert list(collector.problems) == [f"/bad: {os.strerror(errno.ENOTCONN)}"]
+
+
+def test_what_is_not_ours_to_see_has_an_error_and_is_no_problem() -> None:
+    collector = filesystem(mount("/bad"), mount("/"), statvfs=failing(errno.EACCES))
+
+    assert_only_the_bad_one_lacks_sizes(look(collector))
+    assert list(collector.problems) == []
+
+
+def test_a_path_that_cannot_be_one_is_a_problem_of_its_own() -> None:
+    collector = filesystem(mount("/a\0b"), mount("/"))
+
+    assert sorted(look(collector)[c.HOST_FILESYSTEM_ERROR.name].values()) == [0, 1]
+    (problem,) = collector.problems
+    assert "embedded null" in problem
+
+
+def test_a_problem_that_has_gone_is_told_no_more() -> None:
+    usage = os.statvfs("/")
+    failures = [OSError(errno.EIO, "Input/output error")]
+
+    def statvfs(path: bytes) -> os.statvfs_result:
+        if failures:
+            raise failures.pop()
+        return usage
+
+    collector = filesystem(mount("/bad"), statvfs=statvfs)
+    look(collector)
+    assert list(collector.problems) == ["/bad: Input/output error"]
+
+    look(collector)
+
+    assert not collector.problems
+
+
+# -- names ------------------------------------------------------------------------------------------------------
+
+
+def test_the_same_thing_mounted_twice_is_one_series() -> None:
+    assert shown([mount("/"), mount("/")]) == ["/"]
+
+
+def test_hostile_names_are_cleaned_and_the_right_path_is_asked(tmp_path: Path) -> None:
     hostile = os.path.join(tmp_path, "a\nb\udcff")
     os.mkdir(hostile)
-    mounts.append(mount(hostile, device="\x1b[31m"))
+    collector = filesystem(mount(hostile, device="\x1b[31m"))
 
-    ((device, mountpoint, _),) = collected()
+    ((device, mountpoint, _),) = look(collector)[c.HOST_FILESYSTEM_SIZE.name]
 
     assert device.isprintable()
     assert mountpoint.isprintable()
     assert len(mountpoint.encode()) <= 128
+
+
+def test_a_problem_is_one_line() -> None:
+    collector = filesystem(mount("/no/such\nplace"))
+
+    look(collector)
+
+    (problem,) = collector.problems
+    assert problem.isprintable()

@@ -105,7 +105,8 @@ def test_one_connection_serves_many_scrapes(start_exporter: StartExporter) -> No
 
 
 def test_telemetry_path_and_filters(start_exporter: StartExporter) -> None:
-    exporter = start_exporter("--web.telemetry-path", "/deep/m", "--no-collector.filesystem", config="brokers: []")
+    flags = ("--web.telemetry-path", "/deep/m", "--collector.host", "--no-collector.filesystem")
+    exporter = start_exporter(*flags, config="brokers: []")
 
     found = exporter.metrics(("collect[]", "host"), path="/deep/m")
 
@@ -204,7 +205,7 @@ def test_beyond_max_requests_is_503(start_exporter: StartExporter, silent_broker
 
 
 def test_a_silent_broker_costs_no_more_than_the_deadline(start_exporter: StartExporter, silent_broker: str) -> None:
-    exporter = start_exporter(redis_url=silent_broker)
+    exporter = start_exporter("--collector.host", redis_url=silent_broker)
 
     began = time.monotonic()
     found = exporter.metrics(headers={TIMEOUT: "1"})
