@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from exporter.collectors.base import HostCollector, RedisCollector
+from exporter.collectors.cgroup import Cgroup
 from exporter.collectors.filesystem import Filesystem
 from exporter.collectors.host import Host
+from exporter.collectors.processes import Processes
 from exporter.collectors.redis_info import RedisInfo
 
 REDIS_COLLECTORS: dict[str, type[RedisCollector]] = {}
@@ -26,3 +28,5 @@ def register(collector: type[RedisCollector] | type[HostCollector]) -> None:
 register(RedisInfo)
 register(Host)
 register(Filesystem)
+register(Cgroup)
+register(Processes)

@@ -33,8 +33,8 @@ class Collector(ABC):
     """Set by `collect()`: what could not be got, one line each. The rest stands, and the collector's success is 0."""
 
     @classmethod
-    def enabled_by_default(cls) -> bool:
-        """Whether it runs where the configuration says nothing."""
+    def enabled_by_default(cls, options: CollectorOptions) -> bool:
+        """Whether it runs where its section does not say so."""
         return True
 
 
