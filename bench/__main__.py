@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from bench import feeds, hooks, render, scrape, standing, unkept
+from bench import feeds, ground, hooks, render, scrape, standing, unkept
 
 BENCHES = {
     "feeds": feeds.main,
+    "ground": ground.main,
     "hooks": hooks.main,
     "render": render.main,
     "scrape": scrape.main,
