@@ -44,7 +44,7 @@ def value(found: dict[Series, float], signal: Signal, name: str) -> float | None
 def wrong(found: dict[Series, float], user: User, logged: Iterable[Any], *, ended: bool) -> list[str]:
     """What is not as it should be for one user, measured by one that has every right; counters once jobs `ended`."""
     bad: list[str] = []
-    for need in acl.needs(user.broker):
+    for need in user.needs:
         feature = (need.collector, need.permissions.feature)
         for signal in GIVES[feature]:
             if signal[0].endswith("_total") is ended or signal[0] == "taskqueue_feed_connected":

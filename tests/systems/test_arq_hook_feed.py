@@ -14,8 +14,9 @@ from exporter.brokers.pulls import CLIENT_NAME, Refused
 from exporter.brokers.push import PushConnection
 from exporter.brokers.turn import Turn
 from exporter.model import Finished, Outcome, Retried, Unreadable
+from exporter.systems.arq.ends import ends
 from exporter.systems.arq.hook import feed as hook_feed
-from exporter.systems.arq.hook.reading import read_last_ids
+from exporter.systems.arq.hook.reading import read_index, read_last_ids
 from exporter.systems.arq.hook.streams import STEP
 from tests.servers import RedisServer
 from tests.systems.hook_following import following, look_often
@@ -152,6 +153,30 @@ async def test_an_end_counts_once_that_came_while_the_feed_began(
         worker.end("b")
         await followed.until_counted("a", "b")
         assert {event.outcome for event in followed.sink.finished} == {Outcome.SUCCEEDED}
+
+
+async def test_a_slow_look_does_not_keep_ends_waiting(
+    redis_server: RedisServer, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hook_feed, "BUSY_SHARE", 0.01)
+    monkeypatch.setattr(hook_feed, "LONGEST_PAUSE", 0.1)
+    monkeypatch.setattr(ends, "LEAST_HOLD", 0.1)
+    slow = asyncio.Event()
+
+    async def read(*arguments: Any) -> Any:
+        if not slow.is_set():
+            await asyncio.sleep(0.5)  # the server is busy, or we are: this share of the time would be a pause of 50 s
+            slow.set()
+        return await read_index(*arguments)
+
+    async with following(redis_server) as followed:
+        await followed.until_connected()
+        monkeypatch.setattr(hook_feed, "read_index", read)
+        await slow.wait()
+        # when a job ends that no record tells of, after that look
+        followed.ends.vanished(Finished(QUEUE, "send", "a", time.time(), Outcome.UNKNOWN), followed.sink)
+        # then it is counted as soon as all records are read that were written by then
+        await followed.until_counted("a")
 
 
 async def test_many_streams_are_read_to_their_ends(

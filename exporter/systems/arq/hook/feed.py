@@ -45,7 +45,10 @@ FEWEST: Final = 5
 LOOK_INTERVAL: Final = 1.0
 """Seconds between two looks at the workers."""
 BUSY_SHARE: Final = 0.1
-"""Of the time, at most this share is spent looking at them."""
+"""Of the time, at most this share is spent looking at them, as far as LONGEST_PAUSE has it."""
+LONGEST_PAUSE: Final = 3.0
+"""Seconds between two looks, however long one took: it may only have waited, for the server or for a turn. Ends that
+nobody kept are not counted before the next look, and within a beat it is forgotten which queues have workers."""
 LOOKED_AT: Final = 200
 """Workers whose records are read in one look: of more it takes several to look at all."""
 WORKERS: Final = 10_000
@@ -260,7 +263,7 @@ class HookFeed:
             if began - self._checked >= CHECK_INTERVAL:
                 await self._check_streams()
             took = self._monotonic() - began
-            pause = max(LOOK_INTERVAL - took, took * (1 / BUSY_SHARE - 1))
+            pause = max(LOOK_INTERVAL - took, min(took * (1 / BUSY_SHARE - 1), LONGEST_PAUSE))
 
     def _watch(self) -> None:
         """Ends of jobs wait for their records from now on. Not before these can be read."""
