@@ -21,6 +21,7 @@ from exporter import catalogue as c
 from exporter.brokers.turn import Turn
 from exporter.collectors import HOST_COLLECTORS, REDIS_COLLECTORS
 from exporter.collectors.base import CollectorOptions, HostCollector
+from exporter.collectors.container import container_sign
 from exporter.config import Broker, Config
 from exporter.sources import Gathered, Result, Source, checked, in_thread
 from exporter.systems import SYSTEMS
@@ -217,6 +218,8 @@ class Engine:
         for name, options in wanted.items():
             if name not in self._hosts:
                 self._hosts[name] = _host_source(HOST_COLLECTORS[name](options))
+        if not wanted and (sign := container_sign()):  # else someone searches for metrics that are not there
+            log.info("not watching the host from inside a container, unless asked to", sign=sign)
 
 
 def _host_source(collector: HostCollector) -> Source:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+import structlog
 
+from exporter import engine as engine_module
 from exporter.collectors import HOST_COLLECTORS
 from exporter.safe.limits import Limits
 from tests.servers import series
@@ -69,6 +71,21 @@ async def test_host_collectors_come_and_go(run: Run, monkeypatch: pytest.MonkeyP
 
     await engine.reload(config())
     assert not [key for key in await scraped(engine) if ("collector", "toy") in key[1]]
+
+
+@pytest.mark.parametrize(
+    ("sign", "hosts", "told"), [("/.dockerenv", [], 1), ("/.dockerenv", ["toy"], 0), (None, [], 0)]
+)
+async def test_who_misses_host_metrics_finds_in_the_log_why(
+    sign: str | None, hosts: list[str], told: int, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(HOST_COLLECTORS, "toy", host_toy("toy", lambda: [host_value()]))
+    monkeypatch.setattr(engine_module, "container_sign", lambda: sign)
+
+    with structlog.testing.capture_logs() as logged:
+        await run(config(hosts=hosts))
+
+    assert [entry["sign"] for entry in logged if "not watching the host" in entry["event"]] == ["/.dockerenv"] * told
 
 
 async def test_a_broker_that_a_reload_ends_during_a_scrape_has_not_failed(run: Run, register: Register) -> None:
