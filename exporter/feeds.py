@@ -14,7 +14,7 @@ import structlog
 from prometheus_client.core import Metric
 
 from exporter import catalogue as c
-from exporter.brokers.pulls import BrokerError, Refused
+from exporter.brokers.errors import BrokerError, Refused
 from exporter.brokers.push import ConnectionLost
 from exporter.ledger import Ledger
 from exporter.model import Feed, JobEvent, Unreadable

@@ -15,7 +15,7 @@ import structlog
 from prometheus_client.core import Metric
 from prometheus_client.samples import Sample
 
-from exporter.brokers.pulls import BrokerError
+from exporter.brokers.errors import BrokerError
 from exporter.catalogue import Family
 from exporter.safe.text import one_line
 

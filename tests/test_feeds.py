@@ -11,7 +11,7 @@ import pytest
 import structlog
 
 from exporter import feeds
-from exporter.brokers.pulls import BrokerError, Refused
+from exporter.brokers.errors import BrokerError, Refused
 from exporter.brokers.push import ConnectionLost
 from exporter.config import Config
 from exporter.engine import Engine, Selection

@@ -12,25 +12,11 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
-from exporter.brokers.access import CLIENT_NAME, Access
+from exporter.brokers.access import Access
 from exporter.brokers.bounded import BoundedConnection, BoundedParser, Overrun, introduce
 from exporter.brokers.errors import BrokerError, Command, Refused, Reply, ReplyTooLarge, naming
 from exporter.model import Permissions
 from exporter.safe.text import one_line
-
-__all__ = [
-    "CLIENT_NAME",
-    "PIPELINE_COMMANDS",
-    "SCAN_COUNT",
-    "SOCKET_TIMEOUT",
-    "BrokerError",
-    "Command",
-    "Pulls",
-    "Refused",
-    "Reply",
-    "ReplyTooLarge",
-    "naming",
-]
 
 PIPELINE_COMMANDS: Final = 500
 """Commands sent in one go: more would keep other clients of the server waiting."""
@@ -91,13 +77,6 @@ class Pulls:
     async def one(self, *command: str | bytes | int | float) -> Reply:
         """The reply to one command. An error reply raises BrokerError."""
         return await self._guard(self._redis.execute_command(*command), command)  # type: ignore[no-untyped-call]
-
-    async def info(self) -> dict[str, Any]:
-        """INFO, its values as numbers where they are numbers."""
-        info = dict(await self._guard(self._redis.info()))
-        if "redis_version" not in info:  # Valkey and the others have it too
-            raise BrokerError("the answer to INFO names no version: no Redis?")
-        return info
 
     async def many(self, commands: Iterable[Command]) -> list[Reply]:
         """The replies to many commands, in order, over as few round trips as PIPELINE_COMMANDS allows.

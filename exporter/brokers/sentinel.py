@@ -18,7 +18,8 @@ import structlog
 
 from exporter.brokers.access import Access
 from exporter.brokers.address import Address, Sentinel
-from exporter.brokers.pulls import BrokerError, Command, Pulls, Reply
+from exporter.brokers.errors import BrokerError, Command, Reply
+from exporter.brokers.pulls import Pulls
 from exporter.safe.text import one_line
 
 POLL: Final = 1.0

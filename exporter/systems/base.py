@@ -10,7 +10,8 @@ from typing import ClassVar, Final
 
 import msgspec
 
-from exporter.brokers.pulls import BrokerError, Pulls
+from exporter.brokers.errors import BrokerError
+from exporter.brokers.pulls import Pulls
 from exporter.brokers.turn import Turn
 from exporter.model import Feed, Observation, Outcome, Permissions
 from exporter.safe.text import one_line

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 from itertools import islice
 from typing import Final, TypeVar
 
-from exporter.brokers.pulls import Refused, Reply
+from exporter.brokers.errors import Refused, Reply
 from exporter.safe.text import one_line
 
 T = TypeVar("T")

@@ -8,7 +8,8 @@ import pytest
 
 from exporter.brokers.access import Access
 from exporter.brokers.address import Address
-from exporter.brokers.pulls import BrokerError, Pulls
+from exporter.brokers.errors import BrokerError
+from exporter.brokers.pulls import Pulls
 from exporter.brokers.push import PushConnection
 from exporter.brokers.turn import Turn
 

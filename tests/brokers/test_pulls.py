@@ -10,17 +10,10 @@ import pytest
 import redis
 
 from exporter.brokers import bounded as module
-from exporter.brokers.access import Access
+from exporter.brokers.access import CLIENT_NAME, Access
 from exporter.brokers.address import parse_address
-from exporter.brokers.pulls import (
-    CLIENT_NAME,
-    PIPELINE_COMMANDS,
-    SCAN_COUNT,
-    BrokerError,
-    Pulls,
-    Refused,
-    ReplyTooLarge,
-)
+from exporter.brokers.errors import BrokerError, Refused, ReplyTooLarge
+from exporter.brokers.pulls import PIPELINE_COMMANDS, SCAN_COUNT, Pulls
 from tests.servers import RedisServer
 
 MEGABYTE = 1024 * 1024
@@ -159,7 +152,7 @@ async def test_a_server_that_is_gone_is_one_line(redis_server: RedisServer, pull
     with pytest.raises(BrokerError):
         await pulls.many([("PING",)])
     with pytest.raises(BrokerError):
-        await pulls.info()
+        await pulls.one("INFO")
 
 
 async def test_a_connection_that_the_server_closed_is_made_anew(

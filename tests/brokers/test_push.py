@@ -18,7 +18,7 @@ from exporter.brokers import backlog as backlog_module
 from exporter.brokers import push as module
 from exporter.brokers.access import Access
 from exporter.brokers.address import Address, parse_address
-from exporter.brokers.pulls import BrokerError
+from exporter.brokers.errors import BrokerError
 from exporter.brokers.push import ConnectionLost, Push, PushConnection
 from exporter.brokers.turn import Turn
 from tests.e2e import evil

@@ -13,7 +13,7 @@ import pytest
 
 from exporter.brokers import sentinel as module
 from exporter.brokers.address import Address, Sentinel
-from exporter.brokers.pulls import BrokerError
+from exporter.brokers.errors import BrokerError
 from exporter.brokers.sentinel import ANSWER, GRACE, Place, Sentinels
 from exporter.safe.secrets import Secret
 from tests.sentinels import SentinelServer, StartSentinel, replicated, role

@@ -13,7 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families as of_text
 from exporter import catalogue as c
 from exporter.brokers.access import Access
 from exporter.brokers.address import parse_address
-from exporter.brokers.pulls import Pulls, Refused
+from exporter.brokers.errors import Refused
+from exporter.brokers.pulls import Pulls
 from exporter.catalogue import Family
 from exporter.collectors.redis_info import RedisInfo, RedisInfoOptions
 from exporter.collectors.redis_info.tables import KEYSPACE, NEVER, NUMBERS, STATUSES

@@ -6,7 +6,8 @@ import pytest
 
 from exporter.brokers.access import Access
 from exporter.brokers.address import parse_address
-from exporter.brokers.pulls import BrokerError, Pulls
+from exporter.brokers.errors import BrokerError
+from exporter.brokers.pulls import Pulls
 from exporter.collectors.redis_info import RedisInfo
 from tests.servers import RedisServer
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from exporter import catalogue as c
 from exporter.brokers.access import Access
 from exporter.brokers.address import parse_address
-from exporter.brokers.pulls import BrokerError, Command, Pulls
+from exporter.brokers.errors import BrokerError, Command
+from exporter.brokers.pulls import Pulls
 from exporter.catalogue import Family
 from exporter.collectors.redis_info import RedisInfo, RedisInfoOptions
 from exporter.collectors.redis_info.reading import MOST_LINES, number

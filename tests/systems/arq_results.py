@@ -14,7 +14,8 @@ from arq.jobs import serialize_result
 
 from exporter.brokers.access import Access
 from exporter.brokers.address import parse_address
-from exporter.brokers.pulls import BrokerError, Pulls
+from exporter.brokers.errors import BrokerError
+from exporter.brokers.pulls import Pulls
 from exporter.brokers.turn import Turn
 from exporter.systems.arq.feed.feed import ResultsFeed
 from exporter.systems.arq.feed.modes import FeedMode

@@ -11,7 +11,8 @@ import pytest
 
 from exporter.brokers.access import Access
 from exporter.brokers.address import parse_address
-from exporter.brokers.pulls import BrokerError, Pulls
+from exporter.brokers.errors import BrokerError
+from exporter.brokers.pulls import Pulls
 from exporter.brokers.turn import Turn
 from exporter.systems.arq.ends.ends import Ends
 from exporter.systems.arq.hook import feed as hook_feed

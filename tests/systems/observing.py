@@ -11,7 +11,8 @@ import pytest
 
 from exporter.brokers.access import Access
 from exporter.brokers.address import parse_address
-from exporter.brokers.pulls import Command, Pulls
+from exporter.brokers.errors import Command
+from exporter.brokers.pulls import Pulls
 from exporter.model import Observation, QueueState
 from exporter.systems.base import RedisSystem
 from tests.servers import RedisServer

@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from exporter.brokers import bounded
-from exporter.brokers.pulls import BrokerError
+from exporter.brokers.errors import BrokerError
 from exporter.model import JobState
 from exporter.systems.arq import Arq
 from tests.servers import RedisServer

@@ -14,7 +14,8 @@ from arq.jobs import serialize_job
 from exporter import acl
 from exporter.brokers.access import Access
 from exporter.brokers.address import parse_address
-from exporter.brokers.pulls import Pulls, Refused
+from exporter.brokers.errors import Refused
+from exporter.brokers.pulls import Pulls
 from exporter.model import JobState, Observation, Outcome
 from exporter.systems.arq import Arq
 from exporter.systems.arq import system as arq_system

@@ -11,7 +11,7 @@ from typing import cast
 import pytest
 import redis
 
-from exporter.brokers.pulls import CLIENT_NAME
+from exporter.brokers.access import CLIENT_NAME
 from exporter.model import Outcome
 from exporter.systems.arq.feed import feed
 from tests.servers import RedisServer

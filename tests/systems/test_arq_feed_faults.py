@@ -14,7 +14,7 @@ import redis
 
 from exporter.brokers import push
 from exporter.brokers.access import Access
-from exporter.brokers.pulls import ReplyTooLarge
+from exporter.brokers.errors import ReplyTooLarge
 from exporter.brokers.push import PushConnection
 from exporter.brokers.turn import SLICE_SECONDS, Turn
 from exporter.systems.arq.feed import ahead, feed, modes

@@ -10,7 +10,8 @@ from typing import Any, cast
 import pytest
 import redis
 
-from exporter.brokers.pulls import CLIENT_NAME, Refused
+from exporter.brokers.access import CLIENT_NAME
+from exporter.brokers.errors import Refused
 from exporter.brokers.push import PushConnection
 from exporter.brokers.turn import Turn
 from exporter.model import Finished, Outcome, Retried, Unreadable

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from exporter.brokers.pulls import ReplyTooLarge
+from exporter.brokers.errors import ReplyTooLarge
 from exporter.systems.arq.hook.reading import START, NoStream
 from exporter.systems.arq.hook.streams import QUEUES, STEP, Numbers, Streams
 

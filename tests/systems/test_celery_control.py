@@ -12,7 +12,7 @@ import msgspec
 import pytest
 import redis
 
-from exporter.brokers.pulls import BrokerError
+from exporter.brokers.errors import BrokerError
 from exporter.model import Observation, QueueState
 from exporter.systems.base import Discovery
 from exporter.systems.celery import Celery

@@ -17,7 +17,8 @@ import redis
 from exporter.brokers import bounded
 from exporter.brokers.access import Access
 from exporter.brokers.address import parse_address
-from exporter.brokers.pulls import BrokerError, Pulls
+from exporter.brokers.errors import BrokerError
+from exporter.brokers.pulls import Pulls
 from exporter.systems.celery.control import mailbox as control
 from exporter.systems.celery.control.answers import Method
 from exporter.systems.celery.control.mailbox import Mailbox, Round

@@ -17,7 +17,8 @@ import redis
 
 from exporter.brokers.access import Access
 from exporter.brokers.address import parse_address
-from exporter.brokers.pulls import BrokerError, Pulls
+from exporter.brokers.errors import BrokerError
+from exporter.brokers.pulls import Pulls
 from exporter.brokers.turn import Turn
 from exporter.model import Enqueued, Finished, Outcome, Permissions, Started, Unreadable, WorkerState
 from exporter.safe.text import UNKNOWN

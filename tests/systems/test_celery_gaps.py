@@ -14,7 +14,8 @@ import redis
 
 from exporter.brokers.access import Access
 from exporter.brokers.address import parse_address
-from exporter.brokers.pulls import BrokerError, Pulls, Refused
+from exporter.brokers.errors import BrokerError, Refused
+from exporter.brokers.pulls import Pulls
 from exporter.brokers.turn import Turn
 from exporter.model import Finished, Outcome, Unreadable
 from exporter.safe.text import UNKNOWN

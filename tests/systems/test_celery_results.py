@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from exporter.brokers.access import Access
 from exporter.brokers.address import parse_address
-from exporter.brokers.pulls import BrokerError, Pulls
+from exporter.brokers.errors import BrokerError
+from exporter.brokers.pulls import Pulls
 from exporter.model import Outcome, Unreadable
 from exporter.safe.text import UNKNOWN
 from exporter.systems.celery.layout import result_pattern

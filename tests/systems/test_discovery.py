@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from exporter.brokers.pulls import BrokerError
+from exporter.brokers.errors import BrokerError
 from exporter.systems import base
 from exporter.systems.base import Discovery
 from tests.systems.observing import Clock

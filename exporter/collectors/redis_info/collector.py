@@ -13,7 +13,8 @@ from typing import ClassVar, Final
 from prometheus_client.core import Metric
 
 from exporter import catalogue as c
-from exporter.brokers.pulls import BrokerError, Command, Pulls, Refused, Reply
+from exporter.brokers.errors import BrokerError, Command, Refused, Reply
+from exporter.brokers.pulls import Pulls
 from exporter.catalogue import Family
 from exporter.collectors.base import CollectorOptions, RedisCollector
 from exporter.collectors.redis_info import server as sections

@@ -9,7 +9,7 @@ from typing import Final
 
 from prometheus_client.core import Metric
 
-from exporter.brokers.pulls import Reply
+from exporter.brokers.errors import Reply
 from exporter.catalogue import Family
 from exporter.collectors.redis_info.tables import NEVER, Row
 

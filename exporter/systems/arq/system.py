@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable, Collection
 from typing import ClassVar
 
-from exporter.brokers.pulls import Command, Pulls
+from exporter.brokers.errors import Command
+from exporter.brokers.pulls import Pulls
 from exporter.brokers.turn import Turn
 from exporter.model import Feed, JobState, Observation, Outcome, Permissions, QueueState
 from exporter.systems.arq.features import Feature, permissions

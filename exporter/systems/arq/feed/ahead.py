@@ -10,7 +10,8 @@ from typing import Final
 
 from redis.exceptions import NoPermissionError
 
-from exporter.brokers.pulls import BrokerError, Command, Pulls
+from exporter.brokers.errors import BrokerError, Command
+from exporter.brokers.pulls import Pulls
 from exporter.safe.text import one_line
 from exporter.systems.keys import key_bytes
 

@@ -16,7 +16,8 @@ from typing import Final
 
 import structlog
 
-from exporter.brokers.pulls import BrokerError, Pulls, ReplyTooLarge
+from exporter.brokers.errors import BrokerError, ReplyTooLarge
+from exporter.brokers.pulls import Pulls
 from exporter.brokers.push import Push
 from exporter.brokers.turn import Turn
 from exporter.model import Sink

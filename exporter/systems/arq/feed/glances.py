@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from exporter.brokers.pulls import Command, Reply
+from exporter.brokers.errors import Command, Reply
 from exporter.brokers.push import PushConnection
 from exporter.safe.text import one_line
 from exporter.systems.arq.layout import JOB, RESULT

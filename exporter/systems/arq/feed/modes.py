@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from exporter.brokers.access import Access
-from exporter.brokers.pulls import BrokerError, Refused
+from exporter.brokers.errors import BrokerError, Refused
 from exporter.brokers.push import Push, PushConnection
 from exporter.brokers.turn import Turn
 from exporter.safe.text import one_line

@@ -9,7 +9,7 @@ from typing import Final, Generic, TypeVar
 
 import msgspec
 
-from exporter.brokers.pulls import Command
+from exporter.brokers.errors import Command
 from exporter.brokers.push import PushConnection
 from exporter.brokers.turn import Turn
 from exporter.model import Unreadable

@@ -16,7 +16,8 @@ from typing import Final
 
 import structlog
 
-from exporter.brokers.pulls import Pulls, ReplyTooLarge
+from exporter.brokers.errors import ReplyTooLarge
+from exporter.brokers.pulls import Pulls
 from exporter.model import Sink
 from exporter.systems.arq.feed.beside import first_of
 from exporter.systems.arq.feed.glances import Denied, Question, look, look_at_server

@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Final, TypeAlias
 
-from exporter.brokers.pulls import Command, Pulls, Refused, naming
+from exporter.brokers.errors import Command, Refused, naming
+from exporter.brokers.pulls import Pulls
 from exporter.brokers.push import PushConnection
 from exporter.brokers.turn import Turn
 from exporter.model import Sink, Unreadable, WorkerState

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
-from exporter.brokers.pulls import Command, Pulls, Refused, Reply, ReplyTooLarge
+from exporter.brokers.errors import Command, Refused, Reply, ReplyTooLarge
+from exporter.brokers.pulls import Pulls
 from exporter.model import Unreadable
 from exporter.safe.text import one_line
 from exporter.systems.arq.hook.records import (

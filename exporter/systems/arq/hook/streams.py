@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
-from exporter.brokers.pulls import ReplyTooLarge
+from exporter.brokers.errors import ReplyTooLarge
 from exporter.systems.arq.hook.reading import START, LastId, NoStream, Position
 
 QUEUES: Final = 1000

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from exporter.brokers.pulls import Command, Reply
+from exporter.brokers.errors import Command, Reply
 from exporter.systems.arq.layout import IN_PROGRESS, JOB, TRIES
 from exporter.systems.keys import key_bytes
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from exporter.brokers.pulls import Command
+from exporter.brokers.errors import Command
 
 SUFFIX: Final = b":health-check"
 MARK: Final = b" j_complete="  # other programs have keys of that suffix too

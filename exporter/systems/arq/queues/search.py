@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final
 
-from exporter.brokers.pulls import BrokerError, Pulls, ReplyTooLarge
+from exporter.brokers.errors import BrokerError, ReplyTooLarge
+from exporter.brokers.pulls import Pulls
 from exporter.safe.text import one_line
 from exporter.systems.arq.layout import ABORTS, DEFAULT_QUEUE, JOB
 from exporter.systems.arq.queues import health

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 
-from exporter.brokers.pulls import Command, Pulls, Reply, ReplyTooLarge
+from exporter.brokers.errors import Command, Reply, ReplyTooLarge
+from exporter.brokers.pulls import Pulls
 from exporter.systems.arq.features import Feature
 from exporter.systems.arq.layout import IN_PROGRESS, JOB, TRIES
 from exporter.systems.arq.queues.front import MAX_PAGES, PAGE, Front, Run, is_of_a_run

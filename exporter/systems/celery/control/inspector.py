@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from itertools import cycle
 from typing import Final
 
-from exporter.brokers.pulls import BrokerError
+from exporter.brokers.errors import BrokerError
 from exporter.safe.text import one_line
 from exporter.systems.celery.control.answers import Method, read_answer
 from exporter.systems.celery.control.mailbox import Mailbox

@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Final
 
-from exporter.brokers.pulls import Command, Pulls, Reply
+from exporter.brokers.errors import Command, Reply
+from exporter.brokers.pulls import Pulls
 from exporter.systems.celery.control.messages import OWN
 from exporter.systems.keys import key_text, pattern
 

@@ -24,8 +24,9 @@ from uuid import uuid4
 
 import msgspec
 
-from exporter.brokers.pulls import BrokerError, Command, Pulls, ReplyTooLarge
-from exporter.brokers.pulls import Reply as RedisReply
+from exporter.brokers.errors import BrokerError, Command, ReplyTooLarge
+from exporter.brokers.errors import Reply as RedisReply
+from exporter.brokers.pulls import Pulls
 from exporter.safe.text import one_line
 from exporter.systems.celery.control.answers import Method
 from exporter.systems.celery.control.leftovers import EVERY, clear_leftovers

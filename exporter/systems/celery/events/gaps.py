@@ -9,7 +9,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from exporter.brokers.pulls import BrokerError, Refused
+from exporter.brokers.errors import BrokerError, Refused
 from exporter.model import Unreadable
 from exporter.safe.text import one_line
 from exporter.systems.celery.events.frames import Event

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Final
 
-from exporter.brokers.pulls import BrokerError, Command, Pulls, Reply, ReplyTooLarge
+from exporter.brokers.errors import BrokerError, Command, Reply, ReplyTooLarge
+from exporter.brokers.pulls import Pulls
 from exporter.systems.celery.layout import list_key
 from exporter.systems.keys import Problems
 

@@ -14,7 +14,8 @@ from typing import Final
 import msgspec
 
 from exporter.brokers import bounded
-from exporter.brokers.pulls import BrokerError, Command, Pulls, Reply, ReplyTooLarge
+from exporter.brokers.errors import BrokerError, Command, Reply, ReplyTooLarge
+from exporter.brokers.pulls import Pulls
 from exporter.systems.celery.layout import UNACKED, UNACKED_INDEX
 from exporter.systems.celery.queues.messages import Delivered, read_delivered
 from exporter.systems.keys import Problems, key_bytes
