@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from ipaddress import IPv6Address
 from typing import Final
 
 from exporter.config import Broker
@@ -11,7 +12,9 @@ from exporter.config import Broker
 PROBE_PATH: Final = "/probe"
 SD_PATH: Final = "/sd"
 # RFC 3986, `authority`, as clients send it in Host: nothing else may become part of a target.
-_HOST: Final = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?")
+_HOST: Final = re.compile(
+    r"([A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?|\[(?P<ipv6>[0-9A-Fa-f:.]+)\])(:(?P<port>\d{1,5}))?"
+)
 
 
 class BadHost(ValueError):
@@ -23,9 +26,24 @@ def targets(brokers: Iterable[Broker], host: str) -> list[dict[str, object]]:
 
     Each has an `instance` of its own, as Prometheus drops targets whose labels are the same. Raises BadHost.
     """
-    if not _HOST.fullmatch(host):
+    if not _is_host(host):
         raise BadHost("found a Host header that names no host, wanted host:port")
     return [_group(broker.name, host) for broker in brokers if broker.probe]
+
+
+def _is_host(host: str) -> bool:
+    found = _HOST.fullmatch(host)
+    if found is None or int(found["port"] or 0) > 65535:
+        return False
+    return found["ipv6"] is None or _is_ipv6(found["ipv6"])
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        IPv6Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _group(name: str, host: str) -> dict[str, object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Final
@@ -52,13 +53,14 @@ class BadQuery(ValueError):
 
 
 class MetricsEndpoint:
-    """Answers scrapes. At most `max_requests` at a time; beyond, 503."""
+    """Answers scrapes. At most `max_requests` at a time; beyond, 503. Probes count by themselves: some dozen brokers
+    that hang must not keep `/metrics` from answering."""
 
     def __init__(self, engine: Engine, max_requests: int) -> None:
         self._engine = engine
         self._renderer = Renderer()
         self._max_requests = max_requests
-        self._requests = 0
+        self._requests = Counter[str]()
         self._shared: dict[_Wanted, _Shared] = {}
 
     async def metrics(self, request: Request) -> Response:
@@ -73,15 +75,15 @@ class MetricsEndpoint:
         return replace(selection(query), broker=broker_name(query, self._engine.brokers))
 
     async def _limited(self, request: Request, select: Callable[[QueryParams], Selection]) -> Response:
-        if self._requests >= self._max_requests:
+        if self._requests[request.url.path] >= self._max_requests:
             return PlainTextResponse(f"limit of {self._max_requests} concurrent requests reached\n", 503)
-        self._requests += 1
+        self._requests[request.url.path] += 1
         try:
             return await self._respond(request, select(request.query_params))
         except BadQuery as error:
             return PlainTextResponse(f"{error}\n", error.status)
         finally:
-            self._requests -= 1
+            self._requests[request.url.path] -= 1
 
     async def _respond(self, request: Request, chosen: Selection) -> Response:
         form = choose_format(request.headers.get("accept", ""))

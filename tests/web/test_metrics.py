@@ -249,6 +249,22 @@ async def test_one_who_goes_away_does_not_take_the_answer_along(
     assert len(renderings) == 1
 
 
+async def test_probes_that_hang_do_not_keep_metrics_from_answering(run: Run, register: Register) -> None:
+    gate = Gate()
+    register(gate=gate)
+    engine = await run(config(broker("far", collectors=["gate"], probe=True), broker("main")))
+    async with client_of(engine, max_requests=2) as client:
+        waiting = [asyncio.create_task(client.get("/probe?broker=far")) for _ in range(2)]
+        await until(lambda: gate.runs)
+        refused = await client.get("/probe?broker=far")
+        metrics = await client.get("/metrics")
+        gate.open.set()
+        answers = await asyncio.gather(*waiting)
+
+    assert (refused.status_code, metrics.status_code) == (503, 200)
+    assert [answer.status_code for answer in answers] == [200, 200]
+
+
 async def test_beyond_the_limit_is_503_and_only_then(run: Run, register: Register) -> None:
     gate = Gate()
     register(gate=gate)

@@ -165,7 +165,9 @@ async def test_no_broker_is_probed(run: Run) -> None:
         assert (await client.get("/sd")).json() == []
 
 
-@pytest.mark.parametrize("host", ["", "a/b", "a b", "user@a", "a:b", "a:123456", "a\x00", '"', "[a"])
+@pytest.mark.parametrize(
+    "host", ["", "a/b", "a b", "user@a", "a:b", "a:123456", "a:65536", "a\x00", '"', "[a", "[::::]:1", "-", ".."]
+)
 async def test_a_host_that_is_none_becomes_no_target(host: str, run: Run) -> None:
     async with client_of(await run(config(broker("far", probe=True)))) as client:
         answer = await client.get("/sd", headers={"host": host})
