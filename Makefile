@@ -37,13 +37,13 @@ test: servers lint test-main test-celery57 test-newest ## servers, lint and all 
 .PHONY: test-main
 test-main: .venv-test/.made .venv-arq023/.made $(CELERIES:%=%/.made) ## all tests, on the first Python
 	@.venv-test/bin/python $(UNITS)
-	@.venv-test/bin/python -m pytest -q $(BESIDE_EACH_OTHER) tests/e2e $(ALONE:%=--ignore %)
-	@.venv-test/bin/python -m pytest -q $(ALONE)
+	@.venv-test/bin/python -m pytest -q --durations 10 $(BESIDE_EACH_OTHER) tests/e2e $(ALONE:%=--ignore %)
+	@.venv-test/bin/python -m pytest -q --durations 20 $(ALONE)
 
 # The exporter with the newest redis-py, watching jobs of the arq that cannot live beside it: all that it asks of a Redis
 # goes through redis-py, or is said as that says it. What it makes of the answers is the same in both stacks.
 OF_CELERY57 := TEST_EXPORTER_PYTHON=$(CURDIR)/.venv-celery57/bin/python .venv-test/bin/python
-ASKS_REDIS := acl layouts queues workers hook_workers celery_queues celery_workers celery_inspect
+ASKS_REDIS := acl layouts queues workers hook_workers celery_queues celery_workers celery_inspect reaching sentinel
 .PHONY: test-celery57
 test-celery57: .venv-test/.made .venv-celery57/.made ## end-to-end tests of what it asks of Redis, with the exporter in the stack of Celery 5.7
 	@echo "what it asks of Redis, with the exporter in the stack of Celery 5.7"
