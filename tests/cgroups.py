@@ -65,16 +65,17 @@ class NotPermitted(Exception):
 
 
 @contextmanager
-def real_groups(*hierarchies: str) -> Iterator[dict[str, Path]]:
-    """By hierarchy a new group of cgroup v1 below the one that this process is in, removed afterwards.
+def real_groups(*hierarchies: str, below_root: bool = False) -> Iterator[dict[str, Path]]:
+    """By hierarchy a new group of cgroup v1, a slice by its name, below the one that this process is in (or the root
+    of what is mounted), removed afterwards.
 
     Raises NotPermitted.
     """
-    name = f"tqe-{os.getpid()}-{next(_NUMBERS)}"
+    name = f"tqe-{os.getpid()}-{next(_NUMBERS)}.slice"
     made: dict[str, Path] = {}
     try:
         for hierarchy in hierarchies:
-            folder = MOUNTED / hierarchy / _own(hierarchy).lstrip("/") / name
+            folder = MOUNTED / hierarchy / ("" if below_root else _own(hierarchy).lstrip("/")) / name
             try:
                 folder.mkdir()
             except OSError as error:

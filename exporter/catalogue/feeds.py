@@ -32,8 +32,8 @@ FEED_LOST = Family(
 FEED_GAP = Family(
     "taskqueue_feed_gap_seconds_total",
     "counter",
-    "Seconds in which the feed was not connected; rises during the gap. What happened then may be missing (ARQ: "
-    "results that still stand afterwards are counted).",
+    "Seconds in which the feed was not connected, or was while jobs may have ended at a master that Sentinel had left; "
+    "rises during the gap. What happened then may be missing (ARQ: results that still stand afterwards are counted).",
     F,
 )
 FEED_RECONNECTS = Family(

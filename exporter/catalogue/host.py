@@ -32,8 +32,8 @@ HOST_CONTEXT_SWITCHES = _counter("context_switches", "Context switches of all CP
 HOST_FORKS = _counter("forks", "Processes and threads that were begun (/proc/stat, processes).")
 HOST_PROCS_RUNNING = _gauge("procs_running", "Threads that run or could run now (/proc/stat, procs_running).")
 HOST_PROCS_BLOCKED = _gauge("procs_blocked", "Threads that wait for I/O (/proc/stat, procs_blocked).")
-HOST_FD_ALLOCATED = _gauge("filefd_allocated", "File handles in use on the whole host (/proc/sys/fs/file-nr).")
-HOST_FD_MAXIMUM = _gauge("filefd_maximum", "File handles that the host may have (/proc/sys/fs/file-nr).")
+HOST_FD_ALLOCATED = _gauge("filefd_allocated", "File handles in use on the whole host (/proc/sys/fs/file-nr, field 1).")
+HOST_FD_MAXIMUM = _gauge("filefd_maximum", "File handles that the host may have (/proc/sys/fs/file-nr, field 3).")
 
 HOST_MEMORY_TOTAL = _gauge("memory_total_bytes", "Physical memory (MemTotal).")
 HOST_MEMORY_FREE = _gauge("memory_free_bytes", "Memory that nothing uses, the cache neither (MemFree).")
@@ -108,17 +108,23 @@ HOST_DISK_FLUSH_TIME = _counter(
     "disk_flush_requests_time_seconds", "Seconds that all flushes took (/proc/diskstats, field 17).", _DEVICE
 )
 
-HOST_NET_RECEIVED = _counter("network_receive_bytes", "Bytes received (/proc/net/dev).", _DEVICE)
-HOST_NET_RECEIVED_PACKETS = _counter("network_receive_packets", "Packets received (/proc/net/dev).", _DEVICE)
-HOST_NET_RECEIVE_ERRORS = _counter("network_receive_errs", "Errors while receiving (/proc/net/dev).", _DEVICE)
-HOST_NET_RECEIVE_DROPS = _counter(
-    "network_receive_drop", "Packets that came in and were dropped (/proc/net/dev).", _DEVICE
+HOST_NET_RECEIVED = _counter("network_receive_bytes", "Bytes received (/proc/net/dev, Receive bytes).", _DEVICE)
+HOST_NET_RECEIVED_PACKETS = _counter(
+    "network_receive_packets", "Packets received (/proc/net/dev, Receive packets).", _DEVICE
 )
-HOST_NET_SENT = _counter("network_transmit_bytes", "Bytes sent (/proc/net/dev).", _DEVICE)
-HOST_NET_SENT_PACKETS = _counter("network_transmit_packets", "Packets sent (/proc/net/dev).", _DEVICE)
-HOST_NET_SEND_ERRORS = _counter("network_transmit_errs", "Errors while sending (/proc/net/dev).", _DEVICE)
+HOST_NET_RECEIVE_ERRORS = _counter(
+    "network_receive_errs", "Errors while receiving (/proc/net/dev, Receive errs).", _DEVICE
+)
+HOST_NET_RECEIVE_DROPS = _counter(
+    "network_receive_drop", "Packets that came in and were dropped (/proc/net/dev, Receive drop).", _DEVICE
+)
+HOST_NET_SENT = _counter("network_transmit_bytes", "Bytes sent (/proc/net/dev, Transmit bytes).", _DEVICE)
+HOST_NET_SENT_PACKETS = _counter("network_transmit_packets", "Packets sent (/proc/net/dev, Transmit packets).", _DEVICE)
+HOST_NET_SEND_ERRORS = _counter(
+    "network_transmit_errs", "Errors while sending (/proc/net/dev, Transmit errs).", _DEVICE
+)
 HOST_NET_SEND_DROPS = _counter(
-    "network_transmit_drop", "Packets that were to go out and were dropped (/proc/net/dev).", _DEVICE
+    "network_transmit_drop", "Packets that were to go out and were dropped (/proc/net/dev, Transmit drop).", _DEVICE
 )
 
 HOST_FILESYSTEM_SIZE = _gauge(
@@ -138,5 +144,7 @@ HOST_FILESYSTEM_FILES_FREE = _gauge(
 )
 HOST_FILESYSTEM_READONLY = _gauge("filesystem_readonly", "1 if it is mounted read-only (mountinfo, ro).", _FILESYSTEM)
 HOST_FILESYSTEM_ERROR = _gauge(
-    "filesystem_device_error", "1 if statvfs failed, or did not return in time; its sizes are absent then.", _FILESYSTEM
+    "filesystem_device_error",
+    "1 if statvfs failed, or did not return in time; its sizes are absent then. Absent where it was not called.",
+    _FILESYSTEM,
 )

@@ -24,6 +24,8 @@ REDIS_INFO = _gauge(
     "Always 1; what the server is, in the words of INFO. On a broker any maxmemory_policy but noeviction loses jobs "
     "without a sign.",
     "redis_version",
+    "server_name",
+    "valkey_version",
     "redis_build_id",
     "redis_mode",
     "role",

@@ -1,13 +1,13 @@
 """Size, free space and inodes of the mounted file systems, in node_exporter's units and labels.
 
 A collector of its own: a mount that hangs costs up to two seconds when it is first seen to hang, and nothing but its
-own numbers afterwards.
+own numbers afterwards. What was not asked has no series: whether it is well is not known.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import ClassVar, Final
 
 from prometheus_client.core import Metric
@@ -18,7 +18,7 @@ from exporter.collectors.base import CollectorOptions, HostCollector
 from exporter.collectors.container import in_container
 from exporter.collectors.filters import check_expressions, left_out
 from exporter.collectors.mounts import Mount, mounts
-from exporter.collectors.prober import THREADS, Answer, Prober
+from exporter.collectors.prober import Answer, Prober
 from exporter.safe.text import label_text, one_line
 
 NUMBERS: Final[tuple[tuple[Family, Callable[[os.statvfs_result], int]], ...]] = (
@@ -64,12 +64,14 @@ class Filesystem(HostCollector):
     def __init__(
         self,
         options: FilesystemOptions | None = None,
-        listed: Callable[[], list[Mount]] = mounts,
+        listed: Callable[[], Collection[Mount]] = mounts,
         prober: Prober | None = None,
     ) -> None:
         options = options or FilesystemOptions()
         super().__init__(options)
         self._listed = listed
+        self._before: Collection[Mount] | None = None  # the list that `_wanted` is of
+        self._wanted: Mapping[Labels, Mount] = {}
         self._prober = prober or _PROBER
         self._no_mountpoint = left_out(options.mount_points_exclude)
         self._no_type = left_out(options.fs_types_exclude)
@@ -80,38 +82,43 @@ class Filesystem(HostCollector):
         return not in_container()
 
     def collect(self) -> Iterable[Metric]:
-        wanted = {_labels(mount): mount for mount in self._listed() if self._is_wanted(mount)}
-        answers = self._prober.look(wanted.values())
-        problems = (self._problem(mount, answers.get(mount)) for mount in wanted.values())
+        mounts = self._wanted_of(self._listed())
+        answers = self._prober.look(mounts.values())
+        problems = (_problem(mount, answers.get(mount)) for mount in mounts.values())
         self.problems = [problem for problem in problems if problem is not None]
-        return list(_metrics(wanted, answers))
+        return list(_metrics(mounts, answers))
+
+    def _wanted_of(self, listed: Collection[Mount]) -> Mapping[Labels, Mount]:
+        if listed is not self._before:
+            self._wanted = {_labels(mount): mount for mount in listed if self._is_wanted(mount)}
+            self._before = listed
+        return self._wanted
 
     def _is_wanted(self, mount: Mount) -> bool:
         return not (self._no_mountpoint(mount.mountpoint) or self._no_type(mount.fstype))
 
-    def _problem(self, mount: Mount, answer: Answer | None) -> str | None:
-        """The same words as long as it lasts: else each scrape would be logged."""
-        where = one_line(mount.mountpoint, 100)
-        if answer is None and self._prober.hangs(mount):
-            return f"{where}: no answer from statvfs, and it is not asked again before it answers"
-        if answer is None:
-            return f"{where}: not asked, as {THREADS} others do not answer"
-        # What is not ours to see stays so: device_error tells it, and it is nothing that went wrong.
-        if isinstance(answer, OSError) and not isinstance(answer, PermissionError):
-            return f"{where}: {answer.strerror}"
-        return None
+
+def _problem(mount: Mount, answer: Answer | None) -> str | None:
+    """The same words as long as it lasts: else each scrape would be logged."""
+    where = one_line(mount.mountpoint, 100)
+    if answer is None:
+        return f"{where}: not asked, as too many others do not answer"
+    # What is not ours to see stays so: device_error tells it, and it is nothing that went wrong.
+    if isinstance(answer, OSError) and not isinstance(answer, PermissionError):
+        return f"{where}: {answer.strerror}"
+    return None
 
 
 _PROBER: Final = Prober()  # of the process, as a reload must not forget which mounts hang
 
 
 def _metrics(mounts: Mapping[Labels, Mount], answers: Mapping[Mount, Answer]) -> Iterable[Metric]:
-    answered = ((labels, answers.get(mount)) for labels, mount in mounts.items())
-    usages = {labels: usage for labels, usage in answered if isinstance(usage, os.statvfs_result)}
+    asked = {labels: answers[mount] for labels, mount in mounts.items() if mount in answers}
+    usages = {labels: answer for labels, answer in asked.items() if isinstance(answer, os.statvfs_result)}
     for family, number in NUMBERS:
         yield family.metric((labels, number(usage)) for labels, usage in usages.items())
     yield c.HOST_FILESYSTEM_READONLY.metric((labels, float(mounts[labels].readonly)) for labels in usages)
-    yield c.HOST_FILESYSTEM_ERROR.metric((labels, float(labels not in usages)) for labels in mounts)
+    yield c.HOST_FILESYSTEM_ERROR.metric((labels, float(labels not in usages)) for labels in asked)
 
 
 def _labels(mount: Mount) -> Labels:

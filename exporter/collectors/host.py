@@ -110,9 +110,9 @@ class HostOptions(CollectorOptions, frozen=True, forbid_unknown_fields=True, kw_
 
 
 class _Part(NamedTuple):
-    """A file below /proc and what is made of it. Where one that is `optional` is not there, its families are absent."""
+    """A file of /proc and what is made of it. Where one that is `optional` is not there, its families are absent."""
 
-    path: str
+    path: Path
     make: Callable[[str], Iterable[Metric]]
     optional: bool = False
 
@@ -134,20 +134,20 @@ class Host(HostCollector):
         options = options or HostOptions()
         super().__init__(options)
         self._cpu_times = _CPU_TIMES if proc is None else procfs.NeverFalling()
-        self._proc = proc or procfs.PROC
         self._no_disk = left_out(options.disk_exclude)
         self._no_interface = left_out(options.network_exclude)
+        proc = proc or procfs.PROC
         self._parts = (
-            _Part("stat", self._stat),
-            _Part("loadavg", _load),
-            _Part("meminfo", lambda text: _by_field(MEMORY, text, procfs.meminfo)),
-            _Part("vmstat", lambda text: _by_field(VMSTAT, text, procfs.fields), optional=True),
-            _Part("sys/fs/file-nr", _file_handles, optional=True),
-            _Part("pressure/cpu", lambda text: _pressure("cpu", text), optional=True),
-            _Part("pressure/memory", lambda text: _pressure("memory", text), optional=True),
-            _Part("pressure/io", lambda text: _pressure("io", text), optional=True),
-            _Part("diskstats", self._disks, optional=True),
-            _Part("net/dev", self._network, optional=True),
+            _Part(proc / "stat", self._stat),
+            _Part(proc / "loadavg", _load),
+            _Part(proc / "meminfo", lambda text: _by_field(MEMORY, text, procfs.meminfo)),
+            _Part(proc / "vmstat", lambda text: _by_field(VMSTAT, text, procfs.fields), optional=True),
+            _Part(proc / "sys/fs/file-nr", _file_handles, optional=True),
+            _Part(proc / "pressure/cpu", lambda text: _pressure("cpu", text), optional=True),
+            _Part(proc / "pressure/memory", lambda text: _pressure("memory", text), optional=True),
+            _Part(proc / "pressure/io", lambda text: _pressure("io", text), optional=True),
+            _Part(proc / "diskstats", self._disks, optional=True),
+            _Part(proc / "net/dev", self._network, optional=True),
         )
 
     @classmethod
@@ -166,14 +166,13 @@ class Host(HostCollector):
         return found
 
     def _read(self, part: _Part, problems: list[str]) -> list[Metric]:
-        path = self._proc / part.path
         try:
-            return list(part.make(procfs.text(path)))
+            return list(part.make(procfs.text(part.path)))
         except OSError as error:
             if not (part.optional and error.errno in _NOT_THERE):
-                problems.append(f"{path}: {error.strerror}")
+                problems.append(f"{part.path}: {error.strerror}")
         except (ValueError, IndexError) as error:
-            problems.append(f"{path}: not as the kernel documents it ({one_line(str(error), 100)})")
+            problems.append(f"{part.path}: not as the kernel documents it ({one_line(str(error), 100)})")
         return []
 
     def _stat(self, text: str) -> Iterator[Metric]:
@@ -221,7 +220,6 @@ def _by_field(
 def _by_device(
     table: Iterable[tuple[int, Family, float]], rows: Mapping[str, list[int]], exclude: Callable[[str], bool]
 ) -> Iterator[Metric]:
-    wanted = {name: numbers for name, numbers in rows.items() if not exclude(name)}
+    wanted = {label_text(name): numbers for name, numbers in rows.items() if not exclude(name)}
     for column, family, factor in table:
-        values = procfs.columns(wanted, column)
-        yield family.metric(((label_text(name),), value * factor) for name, value in values)
+        yield family.metric(((name,), value * factor) for name, value in procfs.columns(wanted, column))

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -31,12 +32,17 @@ class Mount(NamedTuple):
     readonly: bool
 
 
-def mounts(mountinfo: Path = _MOUNTINFO) -> list[Mount]:
+def mounts(mountinfo: Path = _MOUNTINFO) -> Sequence[Mount]:
     """What can be reached by its path: a mount that another one hides is left out, as its path shows the other's
-    numbers. Raises OSError."""
+    numbers. The same object as the last time where nothing changed. Raises OSError."""
     if sys.platform != "linux":
         return list(_of_psutil())
-    return _visible(parsed(procfs.text(mountinfo)))
+    return _reachable(procfs.text(mountinfo))
+
+
+@lru_cache(maxsize=1)
+def _reachable(mountinfo: str) -> Sequence[Mount]:
+    return visible(parsed(mountinfo))
 
 
 def parsed(mountinfo: str) -> list[Mount]:
@@ -54,34 +60,41 @@ def _parsed_line(line: str) -> Mount | None:
     return Mount(own[0], own[1], device, _plain(own[4]), fstype, readonly)
 
 
-def _visible(listed: list[Mount]) -> list[Mount]:
+def visible(listed: Sequence[Mount]) -> Sequence[Mount]:
+    """Those of `listed` that no other one hides."""
     by_id = {mount.id: mount for mount in listed}
-    on: dict[str, list[Mount]] = {}
+    on: dict[str, dict[str, set[str]]] = {}
     for mount in listed:
-        on.setdefault(mount.parent, []).append(mount)
-    return [mount for mount in listed if not _hidden(mount, by_id, on)]
+        on.setdefault(mount.parent, {}).setdefault(mount.mountpoint.rstrip("/"), set()).add(mount.id)
+    return tuple(mount for mount in listed if not _hidden(mount, by_id, on))
 
 
-def _hidden(mount: Mount, by_id: dict[str, Mount], on: dict[str, list[Mount]]) -> bool:
-    """Whether on the way to it another mount stands: on it, or on something that it is mounted on."""
-    path, way = mount.mountpoint, [mount.id]
+def _hidden(mount: Mount, by_id: Mapping[str, Mount], on: Mapping[str, Mapping[str, set[str]]]) -> bool:
+    """Whether on the way to it another mount stands: on it, or on something that it is mounted on. `on` is what is
+    mounted on each mount, by path."""
+    path, way = mount.mountpoint, {mount.id}
     here: Mount | None = mount
     while here is not None:
-        if any(other.id not in way and _holds(other, path) for other in on.get(here.id, ())):
+        if (places := on.get(here.id)) and any(places[place] - way for place in _holders(path) if place in places):
             return True
         path, here = here.mountpoint, by_id.get(here.parent)
         if here is None or here.id in way:  # the first of all is its own parent
             return False
-        way.append(here.id)
+        way.add(here.id)
     return False
 
 
-def _holds(mount: Mount, path: str) -> bool:
-    return path == mount.mountpoint or path.startswith(mount.mountpoint.rstrip("/") + "/")
+def _holders(path: str) -> Iterator[str]:
+    """Where a mount would hold `path`: there, and in each folder above it. Without the last slash."""
+    place = path.rstrip("/")
+    while place:
+        yield place
+        place = place.rpartition("/")[0]
+    yield ""
 
 
 def _plain(text: str) -> str:
-    return _ESCAPED.sub(lambda match: chr(int(match[1], 8)), text)
+    return _ESCAPED.sub(lambda match: chr(int(match[1], 8)), text) if "\\" in text else text
 
 
 def _of_psutil() -> Iterator[Mount]:

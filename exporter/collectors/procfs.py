@@ -26,7 +26,7 @@ Times = tuple[float, ...]
 
 def text(path: Path) -> str:
     """A file of /proc. Names in it may be any bytes: what is no UTF-8 becomes lone surrogates. Raises OSError."""
-    with open(path, "rb") as file:
+    with open(path, "rb", buffering=0) as file:  # read at once: a buffer would only cost
         return file.read().decode("utf-8", "surrogateescape")
 
 

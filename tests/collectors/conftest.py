@@ -10,6 +10,7 @@ from contextlib import ExitStack
 import psutil
 import pytest
 
+from tests.collectors.hanging import Hanging
 from tests.collectors.process_groups import Start, end, mark
 
 
@@ -31,3 +32,11 @@ def start(request: pytest.FixtureRequest) -> Iterator[Start]:
 @pytest.fixture
 def word(request: pytest.FixtureRequest) -> str:
     return mark(request)
+
+
+@pytest.fixture
+def hanging() -> Iterator[Hanging]:
+    """A statvfs that answers, and hangs for the paths that it is told."""
+    made = Hanging()
+    yield made
+    made.release()

@@ -24,9 +24,18 @@ MemFree:          100 kB
 MemAvailable:     400 kB
 Buffers:            5 kB
 Cached:            60 kB
-SwapTotal:          0 kB
-SwapFree:           0 kB
+SwapCached:         9 kB
+SwapTotal:        300 kB
+SwapFree:         200 kB
+Dirty:              8 kB
+Writeback:          3 kB
+Shmem:             20 kB
+KReclaimable:      12 kB
+SReclaimable:      11 kB
+WritebackTmp:       1 kB
+CommitLimit:      800 kB
 Committed_AS:      70 kB
+ShmemHugePages:     2 kB
 HugePages_Total:    3
 """
 DISKSTATS = """   8       0 sda 1 2 3 4000 5 6 7 8000 9 10000 11000 12 13 14 15 16 17000

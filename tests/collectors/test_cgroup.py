@@ -197,6 +197,43 @@ def test_a_cache_that_is_counted_later_than_the_usage_makes_no_negative_number(m
     assert collected(machine)[0][series(c.CGROUP_MEMORY_WORKING_SET.name)] == 0
 
 
+def test_devices_that_the_kernel_has_no_number_of_spoil_no_others(machine: Machine, v1: Mapping[str, Path]) -> None:
+    """Disks that were taken out."""
+    gone = "(unknown) Read 10\n(unknown) Write 1\n(unknown) Read 30\n"
+    write(v1["blkio"], {name: f"{gone}{text}" for name, text in IO_V1.items()})
+
+    found, problems = collected(machine)
+
+    assert found == plain(EXPECTED_V1) | EXPECTED_IO
+    assert problems == ()
+
+
+IO_LINES = [
+    # "blk-cgroup: always terminate io.stat lines" of the kernel: the numbers are those of the last.
+    ("7:7 7:6 7:5 7:4 rbytes=28672 wbytes=0 rios=13 wios=0 dbytes=0 dios=0\n", {"7:4": 28672}),
+    ("7:7 8:16 rbytes=5\n253:0 7:1 rbytes=6\n", {"sdb": 5, "7:1": 6}),
+    ("(unknown) rbytes=10\n(unknown) rbytes=30\n8:16 rbytes=5\n", {"sdb": 5}),
+    ("7:7 (unknown) rbytes=10\n(unknown) 7:6 rbytes=5\n", {"7:6": 5}),
+    ("8:16 rbytes=10\n8:16 rbytes=30\n8:16 \n", {"sdb": 40}),  # taken out and put in again
+    ("rbytes=5\n\n=\n", {}),
+]
+
+
+@pytest.mark.parametrize(("text", "read"), IO_LINES)
+def test_lines_of_io_stat_that_are_not_as_documented(
+    text: str, read: Mapping[str, int], machine: Machine, v2: Path
+) -> None:
+    write(v2, {"io.stat": text})
+
+    found, problems = collected(machine)
+
+    name = c.CGROUP_FS_READ.name
+    assert {key: value for key, value in found.items() if key[0] == name} == {
+        series(name, device=device): value for device, value in read.items()
+    }
+    assert problems == ()
+
+
 # -- limits -----------------------------------------------------------------------------------------------------
 
 LIMITS = (

@@ -66,13 +66,33 @@ def test_every_number_is_the_kernels(tmp_path: Path) -> None:
     assert list(collector.problems) == []
 
 
-def test_blocks_are_counted_in_fragments() -> None:
-    usage = os.statvfs_result((1_048_576, 512, 1000, 300, 200, 50, 40, 40, 0, 255))  # bsize, frsize, blocks, ...
+def test_each_number_is_that_of_its_field_and_blocks_are_counted_in_fragments() -> None:
+    # f_bsize, f_frsize, f_blocks, f_bfree, f_bavail, f_files, f_ffree, f_favail, f_flag, f_namemax
+    usage = os.statvfs_result((1_048_576, 512, 1000, 300, 200, 50, 40, 30, 7, 255))
 
     found = look(filesystem(mount("/x"), statvfs=lambda path: usage))
 
-    values = [by_labels["/dev/x", "/x", "ext4"] for by_labels in found.values()]
-    assert values == [512_000, 153_600, 102_400, 50, 40, 0, 0]
+    assert {name: by_labels["/dev/x", "/x", "ext4"] for name, by_labels in found.items()} == {
+        "taskqueue_host_filesystem_size_bytes": 512_000,
+        "taskqueue_host_filesystem_free_bytes": 153_600,
+        "taskqueue_host_filesystem_avail_bytes": 102_400,
+        "taskqueue_host_filesystem_files": 50,
+        "taskqueue_host_filesystem_files_free": 40,
+        "taskqueue_host_filesystem_readonly": 0,
+        "taskqueue_host_filesystem_device_error": 0,
+    }
+
+
+def test_a_list_that_changed_is_looked_at_anew() -> None:
+    lists = [[mount("/a")], [mount("/a"), mount("/b")]]
+    collector = Filesystem(None, lambda: lists[0], Prober(lambda path: os.statvfs("/")))
+
+    def shown() -> list[str]:
+        return [labels[1] for labels in look(collector)[c.HOST_FILESYSTEM_ERROR.name]]
+
+    assert [shown(), shown()] == [["/a"], ["/a"]]
+    del lists[0]
+    assert shown() == ["/a", "/b"]
 
 
 def test_read_only_is_told() -> None:

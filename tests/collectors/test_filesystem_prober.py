@@ -2,77 +2,40 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-from collections import Counter
-from collections.abc import Iterator
 
 import pytest
 
 from exporter import catalogue as c
 from exporter.collectors.filesystem import Filesystem
-from exporter.collectors.mounts import Mount
-from exporter.collectors.prober import Prober
+from exporter.collectors.prober import NoAnswer
+from tests.collectors.hanging import PATIENCE, Hanging, answered, mount, prober
 from tests.servers import wait_until
 
-PATIENCE = 0.3
-STAGGER = 0.01
 
-
-def mount(name: str, number: str = "") -> Mount:
-    return Mount(number or name, "0", "/dev/x", name, "nfs", False)
-
-
-class Hanging:
-    """A statvfs that hangs for the paths named, until they are let go."""
-
-    def __init__(self) -> None:
-        self.calls: Counter[str] = Counter()
-        self._gates: dict[str, threading.Event] = {}
-
-    def hang(self, *paths: str) -> None:
-        self._gates |= {path: threading.Event() for path in paths}
-
-    def release(self, *paths: str) -> None:
-        for path in paths or list(self._gates):
-            self._gates.pop(path).set()
-
-    def __call__(self, path: bytes) -> os.statvfs_result:
-        name = path.decode()
-        self.calls[name] += 1
-        if gate := self._gates.get(name):
-            gate.wait(60)
-        return os.statvfs("/")
-
-
-@pytest.fixture
-def hanging() -> Iterator[Hanging]:
-    made = Hanging()
-    yield made
-    made.release()
-
-
-def prober(hanging: Hanging, threads: int = 4) -> Prober:
-    return Prober(hanging, PATIENCE, STAGGER, threads)
-
-
-def answered(prober: Prober, *names: str) -> set[str]:
-    return {mount.mountpoint for mount in prober.look([mount(name) for name in names])}
-
-
-def probing() -> int:
+def started() -> int:
     return sum(thread.name == "statvfs" for thread in threading.enumerate())
 
 
-def test_healthy_mounts_all_answer_and_leave_no_thread_behind(hanging: Hanging) -> None:
-    asked = [f"/{number}" for number in range(50)]
+def test_healthy_mounts_all_answer_by_one_thread_that_stays(hanging: Hanging) -> None:
+    asked, asking, before = [f"/{number}" for number in range(50)], prober(hanging), started()
 
     began = time.monotonic()
-    assert answered(prober(hanging), *asked) == set(asked)
+    for _ in range(3):
+        assert answered(asking, *asked) == set(asked)
 
     assert time.monotonic() - began < PATIENCE
-    wait_until(lambda: probing() == 0)
+    assert asking.threads == 1
+    assert started() - before == 1
+
+
+def test_a_thread_without_work_ends_and_the_next_look_has_another(hanging: Hanging) -> None:
+    asking = prober(hanging, rest=0.01)
+
+    for _ in range(2):
+        assert answered(asking, "/a") == {"/a"}
+        wait_until(lambda: asking.threads == 0)
 
 
 def test_nothing_to_ask(hanging: Hanging) -> None:
@@ -106,7 +69,7 @@ def test_what_hangs_is_not_asked_again_and_costs_no_more_time(hanging: Hanging) 
 
     assert time.monotonic() - began < PATIENCE
     assert hanging.calls["/a"] == 1
-    wait_until(lambda: probing() == 1)
+    assert asking.threads == 2  # the one that hangs, and the one that asks
 
 
 def test_it_is_back_once_its_thread_is(hanging: Hanging) -> None:
@@ -117,7 +80,7 @@ def test_it_is_back_once_its_thread_is(hanging: Hanging) -> None:
     hanging.release("/a")
 
     wait_until(lambda: answered(asking, "/a", "/b") == {"/a", "/b"})
-    wait_until(lambda: probing() == 0)
+    wait_until(lambda: asking.threads == 1)
 
 
 def test_slow_is_not_stuck(hanging: Hanging) -> None:
@@ -129,34 +92,18 @@ def test_slow_is_not_stuck(hanging: Hanging) -> None:
     timer.join()
 
 
-def test_no_more_threads_than_allowed(hanging: Hanging) -> None:
-    # given as many that hang as there are threads, and one more
-    names = [f"/{number}" for number in range(5)]
-    hanging.hang(*names)
-    asking = prober(hanging, threads=4)
-
-    # when
-    assert answered(asking, *names, "/good") == set()
-    assert probing() == 4
-    # then those that are left wait for a thread, at no cost of time
-    began = time.monotonic()
-    assert answered(asking, *names, "/good") == set()
-    assert time.monotonic() - began < PATIENCE / 2
-    assert (probing(), hanging.calls.total()) == (4, 4)
-    # and when one comes back, the healthy one is asked
-    hanging.release("/0")
-    wait_until(lambda: answered(asking, "/good") == {"/good"})
-
-
-def test_what_is_mounted_anew_at_the_same_place_is_asked(hanging: Hanging) -> None:
-    # given one that hangs, and was unmounted by force
+def test_a_call_that_is_cut_off_is_told_from_one_that_was_never_made(hanging: Hanging) -> None:
     hanging.hang("/a")
-    asking = prober(hanging)
-    asking.look([mount("/a", "1")])
-    # when it is mounted again, and its server answers
-    hanging._gates["/b"] = hanging._gates.pop("/a")
-    # then
-    assert asking.look([mount("/a", "2")])
+    asking = prober(hanging, threads=1)
+
+    for _ in range(2):
+        answers = {mount.mountpoint: answer for mount, answer in asking.look([mount("/a"), mount("/b")]).items()}
+
+        assert answers.keys() == {"/a"}
+        assert isinstance(answers["/a"], NoAnswer)
+
+
+# -- what the collector makes of it -----------------------------------------------------------------------------
 
 
 def test_the_collector_tells_what_hangs(hanging: Hanging) -> None:
@@ -173,16 +120,19 @@ def test_the_collector_tells_what_hangs(hanging: Hanging) -> None:
         assert list(collector.problems) == ["/a: no answer from statvfs, and it is not asked again before it answers"]
 
 
-def test_the_collector_tells_what_there_was_no_thread_for(hanging: Hanging) -> None:
+def test_of_what_was_not_asked_the_collector_has_no_series(hanging: Hanging) -> None:
     hanging.hang("/a")
     collector = Filesystem(None, lambda: [mount("/a"), mount("/b")], prober(hanging, threads=1))
 
-    collector.collect()
+    for _ in range(2):
+        families = collector.collect()
 
-    assert [problem.partition(",")[0] for problem in collector.problems] == [
-        "/a: no answer from statvfs",
-        "/b: not asked",
-    ]
+        told = {(metric.name, s.labels["mountpoint"]): s.value for metric in families for s in metric.samples}
+        assert told == {(c.HOST_FILESYSTEM_ERROR.name, "/a"): 1}
+        assert list(collector.problems) == [
+            "/a: no answer from statvfs, and it is not asked again before it answers",
+            "/b: not asked, as too many others do not answer",
+        ]
 
 
 def test_a_reload_does_not_forget_what_hangs() -> None:

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -140,6 +141,45 @@ def test_psutil_gives_the_same_where_it_gives_a_family() -> None:
         assert found[series(family.name)] == ours[series(family.name)]
     cpu = series(c.HOST_CPU.name, cpu="0", mode="idle")
     assert found[cpu] == pytest.approx(ours[cpu], rel=0.01)
+
+
+def test_each_number_of_psutil_is_that_of_its_field(monkeypatch: pytest.MonkeyPatch) -> None:
+    fields = ("read_bytes", "write_bytes", "read_count", "write_count", "read_time", "write_time", "busy_time")
+    disk = dict(zip(fields, (1, 2, 3, 4, 5000, 6000, 7000), strict=True))
+    names = ("bytes_recv", "packets_recv", "errin", "dropin", "bytes_sent", "packets_sent", "errout", "dropout")
+    network = dict(zip(names, range(1, 9), strict=True))
+    memory, swap = {"total": 9, "free": 8, "available": 7, "used": 6}, {"total": 5, "free": 4, "used": 3}
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(**memory))
+    monkeypatch.setattr(psutil, "swap_memory", lambda: SimpleNamespace(**swap))
+    monkeypatch.setattr(psutil, "disk_io_counters", lambda perdisk: {"d": SimpleNamespace(**disk)})
+    monkeypatch.setattr(psutil, "net_io_counters", lambda pernic: {"n": SimpleNamespace(**network)})
+
+    found = samples(host_psutil.families(nothing_is_left_out, nothing_is_left_out))
+
+    wanted = ("memory_", "disk_", "network_")
+    shown = {name.removeprefix("taskqueue_host_"): value for (name, _), value in found.items()}
+    assert {name: value for name, value in shown.items() if name.startswith(wanted)} == {
+        "memory_total_bytes": 9,
+        "memory_free_bytes": 8,
+        "memory_available_bytes": 7,
+        "memory_swap_total_bytes": 5,
+        "memory_swap_free_bytes": 4,
+        "disk_read_bytes_total": 1,
+        "disk_written_bytes_total": 2,
+        "disk_reads_completed_total": 3,
+        "disk_writes_completed_total": 4,
+        "disk_read_time_seconds_total": 5,
+        "disk_write_time_seconds_total": 6,
+        "disk_io_time_seconds_total": 7,
+        "network_receive_bytes_total": 1,
+        "network_receive_packets_total": 2,
+        "network_receive_errs_total": 3,
+        "network_receive_drop_total": 4,
+        "network_transmit_bytes_total": 5,
+        "network_transmit_packets_total": 6,
+        "network_transmit_errs_total": 7,
+        "network_transmit_drop_total": 8,
+    }
 
 
 def test_devices_of_psutil_can_be_left_out() -> None:

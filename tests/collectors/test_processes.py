@@ -41,6 +41,34 @@ def test_numbers_are_those_of_the_members(start: Start, word: str) -> None:
     assert of(found, c.PROCESS_STARTS) == 0
 
 
+def test_the_limit_of_descriptors_is_the_soft_one(start: Start, word: str) -> None:
+    limited = "import resource, time; resource.setrlimit(resource.RLIMIT_NOFILE, (50, 100))"
+    process = start(f"{limited}; print('up', flush=True); time.sleep(100)")
+
+    found = Watch(by_command(word)).look()
+
+    assert of(found, c.PROCESS_FD_RATIO) == process.num_fds() / 50
+
+
+def test_a_process_whose_main_thread_has_ended_lives_while_others_run(start: Start, word: str) -> None:
+    """Of the main thread the kernel says that it is a zombie without memory, files and command line."""
+    process = start(
+        "import ctypes, threading, time\n"
+        "threading.Thread(target=time.sleep, args=(100,)).start()\n"
+        "print('up', flush=True)\n"
+        "ctypes.CDLL(None).pthread_exit(None)"
+    )
+    wait_until(lambda: process.status() == psutil.STATUS_ZOMBIE)
+
+    found = Watch(by_command(word)).look()
+
+    assert of(found, c.PROCESS_MEMBERS) == 1
+    assert of(found, c.PROCESS_THREADS) == process.num_threads() == 2
+    assert of(found, c.PROCESS_VIRTUAL) > of(found, c.PROCESS_RESIDENT) > 1024 * 1024
+    assert of(found, c.PROCESS_FDS) >= 3
+    assert of(found, c.PROCESS_OLDEST) == pytest.approx(process.create_time(), abs=1.5)
+
+
 def test_a_group_that_nobody_is_in_says_0_and_no_start() -> None:
     found = Watch(by_command("no such command as this [0-9]")).look()
 
@@ -81,6 +109,27 @@ def test_the_exporter_itself_is_in_no_group_of_a_command(start: Start, word: str
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True, timeout=30)
 
     assert done.stdout == "1\n"  # and not 2, though its command line holds the word, too
+
+
+# -- command lines that others write ----------------------------------------------------------------------------
+
+
+def test_a_command_line_made_to_keep_the_pattern_busy_does_not() -> None:
+    """Searched whole, this one takes 20 s, in which the exporter does nothing else."""
+    command = ["python celery " * 2400, "-c", "echo up; read line"]
+    with psutil.Popen(command, executable="/bin/sh", stdin=subprocess.PIPE, stdout=subprocess.PIPE) as hostile:
+        assert hostile.stdout.readline()
+        watch, begun = Watch(by_command("python .*celery .*worker")), time.thread_time()
+
+        found = watch.look()
+
+        assert time.thread_time() - begun < 0.5
+        assert of(found, c.PROCESS_MEMBERS) == 0
+        hostile.communicate()
+
+
+@pytest.mark.parametrize(("before", "is_in"), [(1900, [1, 0, 1]), (1990, [1, 1, 1]), (2100, [0, 0, 1])])
+def test_of_a_command_line_2_kib_are_searched(before: int, is_in: list[int], start: Start, word: str) -> None: ...
 
 
 # -- members that come and go -----------------------------------------------------------------------------------

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +20,7 @@ import pytest
 from exporter import catalogue as c
 from exporter.collectors.processes import look
 from exporter.collectors.processes.options import Group
+from tests.collectors.process_files import System, made_up_proc
 from tests.collectors.process_groups import Start, Watch, by_command, cpu, of
 from tests.servers import ROOT, series
 
@@ -28,7 +33,11 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
         ("celery.service", "0::/system.slice/celery.service", True),
         ("celery.service", "0::/system.slice/celery.service/workers", True),
         ("celery.service", "0::/celery.service", True),
-        ("celery.service", "0::/../../system.slice/celery.service", True),  # seen from a container
+        ("celery.service", "0::/system.slice/docker-4f2a.scope/system.slice/celery.service", False),  # a container's
+        ("celery.service", "0::/system.slice/quadlet.service/libpod-1/system.slice/celery.service", False),
+        ("celery.service", "0::/machine.slice/container@web.service/system.slice/celery.service", False),
+        ("celery.service", "0::/docker/4f2a/system.slice/celery.service", False),
+        ("docker-4f2a.scope", "0::/system.slice/docker-4f2a.scope/system.slice/celery.service", True),
         ("celery.service", "5:cpu:/\n1:name=systemd:/system.slice/celery.service\n0::/", True),
         ("celery.service", "5:memory:/system.slice/celery.service\n1:name=systemd:/\n0::/", False),
         ("celery.service", "0::/system.slice/xcelery.service", False),
@@ -39,6 +48,8 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
         ("celery@.service", "0::/system.slice/system-celery.slice/celery@12.service", True),
         ("celery@.service", "0::/system.slice/celery.service", False),
         ("arq.service", "0::/user.slice/user-1000.slice/user@1000.service/app.slice/arq.service", True),
+        ("arq.service", "0::/user.slice/user-1000.slice/user@1000.service/arq.service", True),
+        ("user@1000.service", "0::/user.slice/user-1000.slice/user@1000.service/app.slice/arq.service", True),
         ("user-1000.slice", "0::/user.slice/user-1000.slice/session-2.scope", True),
         ("cpu.service", "0::/system.slice/_cpu.service", True),  # escaped by systemd
         ("a.b.service", "0::/system.slice/axb.service", False),
@@ -50,23 +61,30 @@ def test_units_in_the_layouts_of_systemd(unit: str, group: str, is_in: bool, tmp
     assert of(Watch(Group(name="g", unit=unit), proc=proc).look(), c.PROCESS_MEMBERS) == is_in
 
 
+@pytest.mark.parametrize("root", ["/../..", "/docker/4f2a"])
+def test_units_are_those_below_the_root_of_process_1(root: str, tmp_path: Path) -> None:
+    """As it is in a container with the host's processes, and in one that runs systemd."""
+    proc = made_up_proc(tmp_path, cgroup=f"0::{root}/system.slice/celery.service", init=f"0::{root}/init.scope")
+    groups = [Group(name=unit, unit=f"{unit}.service") for unit in ("celery", "arq")]
+
+    found = Watch(*groups, proc=proc).look()
+
+    assert [of(found, c.PROCESS_MEMBERS, unit) for unit in ("celery", "arq")] == [1, 0]
+
+
+def test_what_several_groups_ask_for_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    proc = made_up_proc(tmp_path, cgroup="0::/a.slice/b.service")
+    system = System(monkeypatch)
+    units = [Group(name=f"u{n}", unit="b.service" if n % 2 else "a.slice") for n in range(4)]
+
+    found = Watch(*units, *(by_command("^w", f"c{n}") for n in range(4)), proc=proc).look()
+
+    assert {of(found, c.PROCESS_MEMBERS, f"{way}{n}") for way in "uc" for n in range(4)} == {1}
+    opened = Counter(path.removeprefix(f"{proc}/7/") for path in system.opened)
+    assert (opened["cgroup"], opened["cmdline"]) == (1, 1)
+
+
 # -- what /proc may say -----------------------------------------------------------------------------------------
-
-
-def made_up_proc(
-    directory: Path, *, comm: str = "worker", state: str = "S", cgroup: str = "0::/", cmd: str = "w"
-) -> Path:
-    """Process 1, and process 7 with 2.5 s of CPU time, 3 threads and 1024 pages."""
-    for pid, name, of_state in ((1, "init", "S"), (7, comm, state)):
-        folder = directory / "proc" / str(pid)
-        folder.mkdir(parents=True)
-        (folder / "fd").mkdir()
-        fields = f"{of_state} 1 7 7 0 -1 4194304 9 0 0 0 200 50 8 8 20 0 3 0 1234 8192000 1024 18446744073709551615"
-        (folder / "stat").write_text(f"{pid} ({name}) {fields} 0 0\n")
-        (folder / "cmdline").write_text("" if pid == 1 else f"{cmd}\0-x\0")
-        (folder / "cgroup").write_text("0::/\n" if pid == 1 else f"{cgroup}\n")
-        (folder / "limits").write_text("Limit   Soft  Hard  Units\nMax open files   unlimited   unlimited   files\n")
-    return directory / "proc"
 
 
 @pytest.mark.parametrize("comm", ["a b", ") S 1 (", "x)", "((", "\n", "1 2 3 4"])
@@ -88,9 +106,11 @@ def test_a_process_without_a_limit_has_no_ratio(tmp_path: Path) -> None:
     assert series(c.PROCESS_FD_RATIO.name, group="g") not in found
 
 
-@pytest.mark.parametrize("state", ["Z", "X"])
-def test_what_has_ended_is_no_member(state: str, tmp_path: Path) -> None:
-    assert of(Watch(by_command("^w"), proc=made_up_proc(tmp_path, state=state)).look(), c.PROCESS_MEMBERS) == 0
+@pytest.mark.parametrize(("state", "threads"), [("Z", 1), ("X", 0)])
+def test_what_has_ended_is_no_member(state: str, threads: int, tmp_path: Path) -> None:
+    proc = made_up_proc(tmp_path, state=state, threads=threads)
+
+    assert of(Watch(by_command("^w"), proc=proc).look(), c.PROCESS_MEMBERS) == 0
 
 
 def test_a_number_that_is_used_again_is_another_process(tmp_path: Path) -> None:
@@ -107,6 +127,16 @@ def test_a_number_that_is_used_again_is_another_process(tmp_path: Path) -> None:
     assert of(found, c.PROCESS_STARTS) == 1
 
 
+def test_a_machine_that_slept_was_booted_no_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clocks = {time.CLOCK_BOOTTIME: 5000.0, time.CLOCK_MONOTONIC: 4000.0}
+    monkeypatch.setattr(time, "time", lambda: 1_000_000.0)
+    monkeypatch.setattr(time, "clock_gettime", clocks.__getitem__)
+
+    found = Watch(by_command("^w"), proc=made_up_proc(tmp_path)).look()
+
+    assert of(found, c.PROCESS_OLDEST) == 1_000_000 - 5000 + 1234 / os.sysconf("SC_CLK_TCK")
+
+
 def test_the_start_does_not_move_with_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     watch = Watch(by_command("^w"), proc=made_up_proc(tmp_path))
     before = watch.look()
@@ -114,6 +144,69 @@ def test_the_start_does_not_move_with_the_clock(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(time, "time", lambda: real() + 3600)
 
     assert of(watch.look(), c.PROCESS_OLDEST) == of(before, c.PROCESS_OLDEST)
+
+
+@pytest.mark.parametrize("name", ["cmdline", "limits"])
+def test_what_may_not_be_read_is_a_problem_that_names_no_process(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would be logged anew with each process that comes and goes."""
+    System(monkeypatch).refused[name] = errno.EACCES
+    watch = Watch(by_command("^w"), Group(name="u", unit="b.service"), proc=made_up_proc(tmp_path))
+
+    found = watch.look()
+
+    assert watch.problems == (f"g: found a {name} in /proc that cannot be read (Permission denied), wanted all",)
+    assert {dict(labels)["group"] for _, labels in found} == {"u"}
+
+
+def test_an_error_names_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    System(monkeypatch).refused["stat"] = errno.EMFILE
+
+    with pytest.raises(OSError, match=r"^\[Errno 24\] Too many open files$"):
+        Watch(by_command("^w"), proc=made_up_proc(tmp_path)).look()
+
+
+# -- what a pattern is searched in ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("command", "pattern", "is_in"),
+    [
+        ("a" * 2000 + "needle", "needle -x$", True),
+        ("a" * 2042 + "needle", "needle", True),
+        ("a" * 2042 + "needle", "needle$", False),  # it goes on
+        ("a" * 2043 + "needle", "needle", False),
+    ],
+)
+def test_of_a_command_line_2_kib_are_searched(command: str, pattern: str, is_in: bool, tmp_path: Path) -> None:
+    watch = Watch(by_command(pattern), proc=made_up_proc(tmp_path, cmd=command))
+
+    assert of(watch.look(), c.PROCESS_MEMBERS) == is_in
+
+
+def test_a_search_that_takes_too_long_is_a_problem_and_goes_on_at_the_next_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proc = made_up_proc(tmp_path)
+    for pid in range(8, 12):
+        shutil.copytree(proc / "7", proc / str(pid))
+        (proc / str(pid) / "cmdline").write_text(f"w {pid}")
+    seconds = itertools.count(step=0.1)
+    monkeypatch.setattr(time, "thread_time", lambda: next(seconds))
+    watch = Watch(by_command("^w"), Group(name="u", unit="b.service"), proc=proc)
+
+    first = watch.look()
+    problems = watch.problems
+    looks = [watch.look() for _ in range(3)]
+
+    assert problems == ("g: found no end of searching command lines within 0.25 s, wanted a simpler pattern",)
+    assert {dict(labels)["group"] for _, labels in first} == {"u"}
+    assert of(looks[-1], c.PROCESS_MEMBERS) == 5
+    assert watch.problems == ()
+
+
+# -- what it hides ----------------------------------------------------------------------------------------------
 
 
 def test_a_proc_that_hides_processes_is_an_error_and_no_0(tmp_path: Path) -> None:
@@ -170,7 +263,7 @@ def test_descriptors_that_an_older_kernel_does_not_show_are_absent(
     class Older:
         """The module `os` of an older kernel, and what another user may do there."""
 
-        may_list = True
+        refusal: OSError | None = None
 
         def __getattr__(self, name: str) -> object:
             return getattr(os, name)
@@ -180,21 +273,21 @@ def test_descriptors_that_an_older_kernel_does_not_show_are_absent(
             return SimpleNamespace(st_size=0)
 
         def listdir(self, path: str) -> list[str]:
-            if path == folder and not self.may_list:
-                raise PermissionError(13, "Permission denied")
+            if path == folder and self.refusal:
+                raise self.refusal
             return os.listdir(path)
 
     older = Older()
     monkeypatch.setattr(look, "os", older)
     watch = Watch(Group(name="g", pid_file=str(pid_file)))
     listed = watch.look()
-    older.may_list = False
-    found = watch.look()
-
     assert of(listed, c.PROCESS_FDS) == process.num_fds()
-    assert of(found, c.PROCESS_MEMBERS) == 1
-    assert not {c.PROCESS_FDS.name, c.PROCESS_FD_RATIO.name} & {name for name, _ in found}
-    assert watch.problems == ()
+    for error in (errno.EACCES, errno.EMFILE):
+        older.refusal = OSError(error, os.strerror(error))
+        found = watch.look()
+        assert of(found, c.PROCESS_MEMBERS) == 1
+        assert not {c.PROCESS_FDS.name, c.PROCESS_FD_RATIO.name} & {name for name, _ in found}
+        assert watch.problems == ()
 
 
 @pytest.mark.parametrize(

@@ -140,12 +140,27 @@ def test_whatever_redis_prints_is_a_number(whole: int, part: int) -> None:
     assert number(f"{whole}.{part:06}") == float(f"{whole}.{part:06}")
 
 
-@pytest.mark.parametrize(("version", "about"), [("redis_version:7.0\r\nrun_id:abc", "abc"), ("redis_version:7.0", "")])
-async def test_it_is_about_the_run(version: str, about: str) -> None:
-    collector = says(info=version.encode())
+async def about(url: str, *run: str) -> str:
+    collector = RedisInfo("main", Says(WELL | {INFO: lines(*run)}, url))
     await read(collector)
+    return collector.about
 
-    assert collector.about == about
+
+async def test_it_is_about_the_run() -> None:
+    one, same, other = [
+        await about(*of)
+        for of in (("redis://h/0", "run_id:abc"), ("redis://i/1", "run_id:abc"), ("redis://h/0", "run_id:h:6379"))
+    ]
+
+    assert one == same != other
+
+
+@pytest.mark.parametrize("run", [(), ("run_id:",)])
+async def test_where_no_run_is_told_it_is_about_the_address(run: tuple[str, ...]) -> None:
+    one, same, other = [await about(url, *run) for url in ("redis://h/0", "redis://h:6379/1", "redis://i/0")]
+
+    assert "" != one == same != other
+    assert one != await about("redis://h/0", "run_id:h:6379")  # whatever a run is called, no address is
 
 
 @pytest.mark.parametrize("reply", [b"", b"hello", 5, [], None, {}])

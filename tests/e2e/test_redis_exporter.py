@@ -8,11 +8,12 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 from urllib.parse import urlencode
 
 import pytest
 import redis
+from redis.connection import Connection
 
 from exporter.catalogue import FAMILIES
 from exporter.collectors.redis_info.tables import QUEUE_COMMANDS
@@ -135,7 +136,8 @@ def history(server: RedisServer) -> None:
 
 @contextmanager
 def load(server: RedisServer) -> Iterator[None]:
-    """Clients that write and read in pipelines, one that waits, one that listens and one that tracks."""
+    """Clients that write and read in pipelines, one that waits, one that listens, some that track, and one that has
+    begun a long command. Numbers that are neighbours in INFO differ, so that none can stand for the other."""
     done = threading.Event()
 
     def work() -> None:
@@ -154,24 +156,52 @@ def load(server: RedisServer) -> Iterator[None]:
 
     waiting = threading.Thread(target=server.client().brpop, args=("never", 20))
     threads = [*(threading.Thread(target=work) for _ in range(2)), waiting]
-    tracking, listening = server.client().connection_pool.get_connection(), server.client().pubsub()  # type: ignore[no-untyped-call]
-    own = server.client()
-    for words in (("CLIENT", "ID"), ("CLIENT", "TRACKING", "on", "REDIRECT", own.client_id()), ("GET", "standing:2")):
-        tracking.send_command(*words)
-        tracking.read_response()
-    listening.subscribe("channel")
+    own, listening = server.client(), server.client().pubsub()  # type: ignore[no-untyped-call]
+    still = _still(server, str(own.client_id()))
+    listening.subscribe("channel", "another")
     listening.psubscribe("pattern*")
     for thread in threads:
         thread.start()
     try:
-        wait_until(lambda: own.info("stats")["expired_keys"] and own.info("clients")["blocked_clients"])  # type: ignore[index]
+        wait_until(lambda: _under_way(cast(dict[str, int], own.info())))
         yield
     finally:
         done.set()
         own.lpush("never", "x")
         for thread in threads:
             thread.join()
-        tracking.disconnect()
+        for connection in still:
+            connection.disconnect()  # type: ignore[no-untyped-call]
+
+
+def _still(server: RedisServer, told: str) -> list[Connection]:
+    """Clients that track, `told` being the client that hears of it, and one that has begun a long command."""
+    track = ("CLIENT", "TRACKING", "on", "REDIRECT", told)
+    long = _connection(server)
+    long.send_packed_command([b"*3\r\n$3\r\nSET\r\n$4\r\nlong\r\n$%d\r\nx" % (4 * MEGABYTE)])  # type: ignore[no-untyped-call]
+    return [
+        long,
+        _connection(server, track, *(("GET", f"standing:{number}") for number in range(10))),
+        _connection(server, track, ("GET", "standing:0"), ("GET", "standing:1")),
+        _connection(server, (*track, "BCAST", "PREFIX", "a", "PREFIX", "b")),
+    ]
+
+
+def _connection(server: RedisServer, *commands: tuple[str, ...]) -> Connection:
+    """A connection that has done these."""
+    connection: Connection = server.client().connection_pool.get_connection()
+    for words in commands:
+        connection.send_command(*words)  # type: ignore[no-untyped-call]
+        connection.read_response()  # type: ignore[no-untyped-call]
+    return connection
+
+
+def _under_way(info: dict[str, int]) -> bool:
+    """Whether all of the load has left its mark; the server looks at the size of buffers now and then."""
+    buffers = info["client_recent_max_input_buffer"], info["mem_clients_normal"], info["used_memory_overhead"]
+    tracked = [info[f"tracking_{what}"] for what in ("total_prefixes", "clients", "total_keys", "total_items")]
+    differ = len({*tracked}) == len(tracked) and info["pubsub_patterns"] < info["pubsub_channels"]
+    return bool(differ and info["expired_keys"] and info["blocked_clients"] and min(buffers) > 4 * MEGABYTE)
 
 
 # -- the comparison ---------------------------------------------------------------------------------------------

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import ClassVar, Final, TypeVar
@@ -19,6 +21,7 @@ from exporter.safe.text import label_text
 T = TypeVar("T")
 Groups = dict[str, Files | None]
 """By controller; None where the group cannot be seen."""
+_NUMBER: Final = re.compile(r"[0-9]+:[0-9]+")
 _ROWS: Final = (*tables.MEMORY_V2, *tables.CPU_USAGE_V2, *tables.CPU_QUOTA_V2, *tables.PIDS, *tables.PRESSURE)
 
 
@@ -57,7 +60,16 @@ class Cgroup(HostCollector):
         files = groups.get("blkio" if "blkio" in groups else UNIFIED)
         for family, read in tables.IO_V1 if "blkio" in groups else tables.IO_V2:
             if files is not None and (found := _tried(read, files, problems)) is not None:
-                yield family.metric(((self._device(number),), value) for number, value in found)
+                yield family.metric(((device,), value) for device, value in self._by_device(found).items())
+
+    def _by_device(self, rows: Iterable[tuple[str, float]]) -> dict[str, float]:
+        """Disks that had one number after each other have a row each. Those that the kernel has no number of any more,
+        `(unknown)`, are left out: nobody could tell them apart."""
+        values: dict[str, float] = defaultdict(float)
+        for number, value in rows:
+            if _NUMBER.fullmatch(number):
+                values[self._device(number)] += value
+        return values
 
     def _device(self, number: str) -> str:
         """The name of `major:minor`, as the kernel has it; else the number."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Final
 
@@ -53,13 +54,11 @@ class Files:
                 return whole(value.strip(), f"{name}: {key}")
         raise Absent(key)
 
-    def pairs(self, name: str) -> dict[str, dict[str, str]]:
-        """By the first word of each line its words `key=value`."""
-        return {
-            words[0]: {key: value for key, _, value in (word.partition("=") for word in words[1:])}
-            for words in map(str.split, self.text(name).splitlines())
-            if words
-        }
+    def pairs(self, name: str) -> list[tuple[str, dict[str, str]]]:
+        """Of each line its words `key=value`, and whose they are: the last word before them. Some kernels (5.15) do not
+        end the line of a device that has none, and write the next device behind it."""
+        lines = [line.split() for line in self.text(name).splitlines()]
+        return [(_owner(words), dict(word.split("=", 1) for word in words if "=" in word)) for words in lines]
 
     def lowest(self, limit: Callable[[Path], float | None]) -> float:
         """The lowest limit of the group and its parents: a parent's holds for it, too. Raises Absent if there is
@@ -74,6 +73,11 @@ class Files:
         if not known:
             raise Absent("limit")
         return min(known)
+
+
+def _owner(words: Sequence[str]) -> str:
+    before = list(takewhile(lambda word: "=" not in word, words))
+    return before[-1] if before else ""
 
 
 def whole(text: str, where: str) -> int:

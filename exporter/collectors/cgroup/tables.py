@@ -83,7 +83,7 @@ def _cores_v1(files: Files) -> float:
 
 def _pressure(name: str, share: str) -> Read:
     def read(files: Files) -> float:
-        found = files.pairs(name).get(share)  # `full` of cpu.pressure came with Linux 5.13
+        found = dict(files.pairs(name)).get(share)  # `full` of cpu.pressure came with Linux 5.13
         if found is None:
             raise Absent(share)
         return whole(found.get("total", ""), f"{name}: {share} total") / _MICRO
@@ -187,13 +187,13 @@ _IO_V1: Final = (
 )
 IO_FAMILIES: Final = tuple(family for family, _ in _IO_V2)
 DeviceRead = Callable[[Files], Iterable[tuple[str, float]]]
-"""Gives a number for each device, which goes by `major:minor`; raises Absent, Unreadable."""
+"""Gives a number for each row of a device, which goes by `major:minor`; raises Absent, Unreadable."""
 
 
 def _io_v2(key: str) -> DeviceRead:
     def read(files: Files) -> Iterable[tuple[str, float]]:
-        devices = files.pairs("io.stat").items()
-        return [(device, whole(found[key], f"io.stat: {key}")) for device, found in devices if key in found]
+        rows = files.pairs("io.stat")
+        return [(device, whole(found[key], f"io.stat: {key}")) for device, found in rows if key in found]
 
     return read
 

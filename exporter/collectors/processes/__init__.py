@@ -13,8 +13,8 @@ from prometheus_client.core import Metric
 from exporter import catalogue as c
 from exporter.catalogue import Family
 from exporter.collectors.base import CollectorOptions, HostCollector
-from exporter.collectors.processes.finders import Unknown, finder
-from exporter.collectors.processes.look import TICKS, Look, Process
+from exporter.collectors.processes.finders import finder
+from exporter.collectors.processes.look import TICKS, Look, Process, Unknown
 from exporter.collectors.processes.options import Group, ProcessesOptions
 from exporter.collectors.processes.tally import Tally
 from exporter.safe.text import label_text
@@ -76,11 +76,12 @@ class Processes(HostCollector):
         for group in self._groups:
             try:
                 members = group.finder.find(look)
-            except (Unknown, PermissionError) as error:
+                group.tally.add(members, look)
+                values = list(_values(group, members, look))
+            except Unknown as error:
                 problems.append(f"{group.name}: {error}")
                 continue
-            group.tally.add(members, look)
-            for family, labels, value in _values(group, members, look):
+            for family, labels, value in values:
                 samples[family].append((labels, value))
         self.problems = tuple(problems)
         return [family.metric(values) for family, values in samples.items()]

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
-from exporter.collectors.processes.look import Key, Look, Process
+from exporter.collectors.processes.look import Key, Look, Process, Unknown
 from exporter.collectors.processes.options import Group
 from exporter.safe.text import one_line
 
 _LATER: Final = 10.0
-"""Seconds: a process that started so long after its pid file was written is another one. Clocks are corrected by less,
-and numbers come round again after more."""
+"""Seconds: a process that started so long after its pid file was written may be another one. Clocks that run are
+corrected by less, and numbers come round again after more."""
 _LONGEST: Final = 256
-_SYSTEMDS: Final = r"^(?:0:|\d+:name=systemd):"
-"""How the line of systemd's hierarchy begins in proc_pid_cgroup(5)."""
-
-
-class Unknown(Exception):
-    """Who is in the group cannot be known now. The message is one line."""
+_PATIENCE: Final = 0.25
+"""Seconds of CPU time for the pattern of one group at one look: during a search the exporter does nothing else."""
+_SLICES: Final = r"(?:/[^/]+\.slice)*"
+_ABOVE: Final = rf"{_SLICES}(?:/(?:user|capsule)@[^/]+\.service{_SLICES})?"
+"""What a unit of systemd stands below (systemd.slice(5)): slices, and the manager of a user, which has slices, too.
+What is below any other unit is that one's own, as a whole tree of units in a container."""
 
 
 class Finder(ABC):
@@ -38,15 +39,26 @@ class ByCommand(Finder):
 
     def __init__(self, pattern: str) -> None:
         self._search = re.compile(pattern).search
+        self._known: dict[str, bool] = {}
 
     def find(self, look: Look) -> list[Process]:
         own = os.getpid()
-        return [
-            process
-            for process in look.alive
-            # Read anew at each look: programs write what they do into it (setproctitle), and exec(2) replaces it.
-            if (command := look.command(process)) and self._search(command) and process.pid != own
-        ]
+        # Read anew at each look: programs write what they do into it (setproctitle), and exec(2) replaces it.
+        commands = [(process, look.command(process)) for process in look.alive if process.pid != own]
+        self._known = known = self._searched(command for _, command in commands)
+        if any(command not in known for _, command in commands):
+            raise Unknown(f"found no end of searching command lines within {_PATIENCE} s, wanted a simpler pattern")
+        return [process for process, command in commands if command and known[command]]
+
+    def _searched(self, commands: Iterable[str]) -> dict[str, bool]:
+        """Whether each holds the pattern, as far as there is time; what was known is not searched again."""
+        known, begun = {}, time.thread_time()
+        for command in commands:
+            if command in self._known:
+                known[command] = self._known[command]
+            elif command not in known and time.thread_time() - begun < _PATIENCE:
+                known[command] = self._search(command) is not None
+        return known
 
 
 class ByPidFile(Finder):
@@ -65,7 +77,7 @@ class ByPidFile(Finder):
             raise Unknown(f"found no file that can be read ({error.strerror}), wanted one") from None
         process = look.processes.get(pid)
         if process is None or not process.alive or not self._is_the_writer(process, written, look):
-            return []
+            return []  # it has ended
         return look.family(process)
 
     def _read(self) -> tuple[int, float]:
@@ -82,25 +94,28 @@ class ByPidFile(Finder):
 
     def _is_the_writer(self, process: Process, written: float, look: Look) -> bool:
         """Whether the process was there when the file was written. What was accepted once stays so: the clock may be
-        set afterwards."""
-        if (process.key, written) != self._accepted:
-            if look.started(process) > written + _LATER:
-                return False
-            self._accepted = process.key, written
+        set afterwards. Raises Unknown where it seems to have started later: it may be another one, or the clock was set
+        after a boot."""
+        accepted, when = self._accepted or (None, 0.0)
+        if accepted and (accepted[0], when) == (process.pid, written):
+            return accepted == process.key
+        if look.started(process) > written + _LATER:
+            raise Unknown("found a process that started after the file was written, wanted the one that it is about")
+        self._accepted = process.key, written
         return True
 
 
 class ByUnit(Finder):
-    """Those below the unit's control group, in systemd's hierarchy: that of v2, or `name=systemd` of v1."""
+    """Those below the control group of a unit of this machine."""
 
     def __init__(self, unit: str) -> None:
         # systemd puts `_` before a name that the kernel could take for a file of its own: `cpu.service` (cg_escape).
         start, at, end = unit.partition("@.")
-        name = f"{re.escape(start)}@[^/\\n]+\\.{re.escape(end)}" if at else re.escape(unit)
-        self._search = re.compile(rf"{_SYSTEMDS}(?:/[^\n]*)?/_?{name}(?:/|$)".encode(), re.MULTILINE).search
+        name = f"{re.escape(start)}@[^/]+\\.{re.escape(end)}" if at else re.escape(unit)
+        self._match = re.compile(rf"{_ABOVE}/_?{name}(?:/|\Z)").match
 
     def find(self, look: Look) -> list[Process]:
-        return [process for process in look.alive if self._search(look.cgroups(process))]
+        return [process for process in look.alive if any(map(self._match, look.units(process)))]
 
 
 def finder(group: Group) -> Finder:

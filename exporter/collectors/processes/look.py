@@ -17,7 +17,15 @@ TICKS: Final = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 PAGE: Final = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 _LONGEST: Final = 32 * 1024
 """Bytes of any file that are looked at: command lines may have megabytes."""
+_LONGEST_COMMAND: Final = 2048
+"""Bytes of a command line that are searched: what anybody may write into his own must not keep a pattern busy."""
+_GONE: Final = (FileNotFoundError, ProcessLookupError)
+_CUT: Final = "\N{HORIZONTAL ELLIPSIS}"
 _ENDED: Final = frozenset({b"Z", b"X", b"x"})
+_SYSTEMDS: Final = frozenset({"", "name=systemd"})
+"""The hierarchies that systemd may keep its units in, as proc_pid_cgroup(5) names them: v2, and one of v1."""
+_MANAGER: Final = "/init.scope"
+"""Where process 1 is below the root of its own units, if it is systemd."""
 
 Key = tuple[int, int]
 """Number and start of a process: numbers are used again."""
@@ -25,6 +33,11 @@ Key = tuple[int, int]
 
 class Hidden(OSError):
     """/proc does not show us the processes of others (its option `hidepid`): a number of members would be a guess."""
+
+
+class Unknown(Exception):
+    """Who is in a group, or what one of it uses, cannot be known now. The message is one line, and tells no number of
+    a process: each would be a problem of its own."""
 
 
 class Process(msgspec.Struct, frozen=True, gc=False):
@@ -42,7 +55,9 @@ class Process(msgspec.Struct, frozen=True, gc=False):
     resident: int
     """Bytes."""
     alive: bool
-    """A zombie is not."""
+    """A zombie is not, unless only its main thread has ended."""
+    folder: str
+    """Where /proc tells of it."""
 
     @property
     def key(self) -> Key:
@@ -59,16 +74,34 @@ class Look:
         if 1 not in self.processes:  # there is always one
             raise Hidden("found no process 1 in /proc, wanted all processes to be shown (hidepid=0)")
         self._commands: dict[int, str] = {}
+        self._units: dict[int, tuple[str, ...]] = {}
 
     def _all(self) -> Iterator[Process]:
         for name in os.listdir(self._proc):
             if name.isdigit():
                 try:
-                    yield parsed(int(name), self._read(name, "stat"))
-                except (FileNotFoundError, ProcessLookupError):
-                    continue  # it has ended since the list was made
+                    stat = self._read(name, "stat")
                 except PermissionError:
                     raise Hidden("found a process of others that cannot be read in /proc, wanted hidepid=0") from None
+                if stat:
+                    process = parsed(int(name), stat, name)
+                    yield process if process.virtual or process.threads < 2 else self._by_thread(process)
+
+    def _by_thread(self, process: Process) -> Process:
+        """As one of its threads tells of it, if one is left: the main one has ended (pthread_exit(3)), and its memory
+        is gone with it."""
+        for thread in self._threads(process):
+            folder = f"{process.pid}/task/{thread}"
+            stat = self._read(folder, "stat")
+            if stat and (told := parsed(process.pid, stat, folder)).virtual:
+                return msgspec.structs.replace(process, folder=folder, virtual=told.virtual, resident=told.resident)
+        return msgspec.structs.replace(process, alive=False)
+
+    def _threads(self, process: Process) -> list[str]:
+        try:
+            return os.listdir(f"{self._proc}/{process.pid}/task")
+        except _GONE:
+            return []
 
     @cached_property
     def alive(self) -> list[Process]:
@@ -102,29 +135,47 @@ class Look:
         return self._booted + process.start / TICKS
 
     def command(self, process: Process) -> str:
-        """Its arguments with a blank between them; empty for the kernel's own, and for one that has ended."""
+        """Its arguments with a blank between them, the beginning if it is long (so marked: `$` is not there); empty for
+        the kernel's own, and for one that has ended. Raises Unknown."""
         if process.pid not in self._commands:
-            line = self._read_of(process, "cmdline")
-            self._commands[process.pid] = line.rstrip(b"\0").replace(b"\0", b" ").decode("utf-8", "replace")
+            line = self._read_of(process, "cmdline").rstrip(b"\0").replace(b"\0", b" ")
+            text = line[:_LONGEST_COMMAND].decode("utf-8", "replace")
+            self._commands[process.pid] = text + _CUT if len(line) > _LONGEST_COMMAND else text
         return self._commands[process.pid]
 
-    def cgroups(self, process: Process) -> bytes:
-        """Its /proc/PID/cgroup."""
-        return self._read_of(process, "cgroup")
+    def units(self, process: Process) -> tuple[str, ...]:
+        """Paths of its control group from the root of systemd's units on: those of the machine's own systemd, not of
+        one in a container. Raises Unknown."""
+        if process.pid not in self._units:
+            found = [(path, self._roots.get(name, "")) for name, path in self._groups(process)]
+            self._units[process.pid] = tuple(path[len(root) :] for path, root in found if path.startswith(root))
+        return self._units[process.pid]
+
+    @cached_property
+    def _roots(self) -> dict[str, str]:
+        """By hierarchy the group that systemd, process 1, has all units below."""
+        return {name: path.removesuffix(_MANAGER).rstrip("/") for name, path in self._groups(self.processes[1])}
+
+    def _groups(self, process: Process) -> Iterator[tuple[str, str]]:
+        """Its group in each hierarchy that systemd may use."""
+        for line in self._read_of(process, "cgroup").decode("utf-8", "replace").split("\n"):
+            _, name, path = line.split(":", 2) if line else ("", "", "")
+            if path and name in _SYSTEMDS:
+                yield name, path
 
     def open_fds(self, process: Process) -> int | None:
         """How many file descriptors it has open; None where we may not know."""
-        folder = f"{self._proc}/{process.pid}/fd"
+        folder = f"{self._proc}/{process.folder}/fd"
         try:
             # The size of the folder is their number from Linux 6.2 on, for anybody to see.
             return os.stat(folder).st_size or len(os.listdir(folder))
-        except PermissionError:
-            return None
-        except OSError:  # it has ended
+        except _GONE:
             return 0
+        except OSError:
+            return None
 
     def fd_limit(self, process: Process) -> int | None:
-        """How many it may open (the soft limit); None if there is no limit, or it has ended."""
+        """How many it may open (the soft limit); None if there is no limit, or it has ended. Raises Unknown."""
         for line in self._read_of(process, "limits").splitlines():
             if line.startswith(b"Max open files"):
                 soft = line.split()[3]
@@ -132,28 +183,33 @@ class Look:
         return None
 
     def _read_of(self, process: Process, name: str) -> bytes:
-        """A file of it; empty where it has ended, or is the kernel's (which has no memory)."""
-        if not process.virtual:
-            return b""
+        """A file of it; empty where it has ended, or is the kernel's (which has no memory). Raises Unknown."""
         try:
-            return self._read(str(process.pid), name)
-        except (FileNotFoundError, ProcessLookupError):
-            return b""
+            return self._read(process.folder, name) if process.virtual else b""
+        except PermissionError as error:
+            raise Unknown(f"found a {name} in /proc that cannot be read ({error.strerror}), wanted all") from None
 
-    def _read(self, pid: str, name: str) -> bytes:
-        descriptor = os.open(f"{self._proc}/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+    def _read(self, folder: str, name: str) -> bytes:
+        """Empty where the process has ended."""
         try:
-            return os.read(descriptor, _LONGEST)
-        finally:
-            os.close(descriptor)
+            descriptor = os.open(f"{self._proc}/{folder}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                return os.read(descriptor, _LONGEST)
+            finally:
+                os.close(descriptor)
+        except _GONE:
+            return b""
+        except OSError as error:
+            raise OSError(error.errno, error.strerror) from None  # without the path, which has a number in it
 
 
-def parsed(pid: int, stat: bytes) -> Process:
+def parsed(pid: int, stat: bytes, folder: str) -> Process:
     """The name, second field, may hold blanks and brackets: all others follow its last bracket."""
     fields = stat[stat.rindex(b")") + 2 :].split()
     return Process(
         pid=pid,
-        alive=fields[0] not in _ENDED,
+        folder=folder,
+        alive=fields[0] not in _ENDED or int(fields[17]) > 1,
         parent=int(fields[1]),
         user=int(fields[11]),
         system=int(fields[12]),

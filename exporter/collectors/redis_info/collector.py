@@ -84,7 +84,7 @@ class RedisInfo(RedisCollector):
         info = self._info(replies[0])
         reader = Reader((self.broker, self.pulls.access.server))
         families = list(chain(self._server(reader, info), self._beside(reader, replies[1:])))
-        self.about = info.get("run_id", "")
+        self.about = _about(info, reader.base[1])
         self.problems = tuple(reader.problems)
         return families
 
@@ -187,6 +187,11 @@ PARTS: Final = (
     Part("slowlog", ("SLOWLOG", "GET", 1), slowlog_last),
 )
 """One INFO for each section: Redis 6.2 takes one argument."""
+
+
+def _about(info: Fields, server: str) -> str:
+    """The run of the server; where it tells none (Dragonfly), its address. The space is in no run's id."""
+    return info.get("run_id") or f"server {server}"
 
 
 def _by_command(found: Fields, prefix: str) -> Fields:

@@ -20,15 +20,18 @@ ERRORS: Final = 128
 LINES: Final = 1000
 """Databases, and replicas, that are shown."""
 
-_DATABASE: Final = re.compile(r"db[0-9]{1,9}")
-_REPLICA: Final = re.compile(r"slave[0-9]{1,9}")
+_DATABASE: Final = "db"
+_REPLICA: Final = "slave"
+_NUMBER: Final = re.compile(r"[0-9]{1,9}")
 _ERROR: Final = "errorstat_"
-_IDENTITY: Final = c.REDIS_INFO.labels[2:]  # label names and INFO fields are the same
+_IDENTITY: Final = c.REDIS_INFO.labels[2:]  # label names and INFO fields are the same, but for:
+_OTHERWISE: Final = {"redis_mode": "server_mode"}
+"""What Valkey calls a field, unless extended-redis-compat is on (its server.c, `genValkeyInfoString`)."""
 
 
 def server(reader: Reader, info: Fields) -> Iterator[Metric]:
     """The server as a whole."""
-    yield reader.one(c.REDIS_INFO, 1.0, *(label_text(info.get(field, "")) for field in _IDENTITY))
+    yield reader.one(c.REDIS_INFO, 1.0, *(label_text(_identity(info, field)) for field in _IDENTITY))
     yield from reader.table(info, NUMBERS)
     for field, family, good in STATUSES:
         if field in info:
@@ -36,6 +39,10 @@ def server(reader: Reader, info: Fields) -> Iterator[Metric]:
     now, uptime = (number(info.get(field, "")) for field in ("server_time_usec", "uptime_in_seconds"))
     if now is not None and uptime is not None:  # both of the same moment: the difference never trembles
         yield reader.one(c.REDIS_START, now // MICROSECONDS - uptime)
+
+
+def _identity(info: Fields, field: str) -> str:
+    return info.get(field) or info.get(_OTHERWISE.get(field, ""), "")
 
 
 def link(reader: Reader, info: Fields) -> Iterator[Metric]:
@@ -90,8 +97,8 @@ def errors(reader: Reader, info: Fields, names: Names) -> Iterator[Metric]:
     yield c.REDIS_ERRORS.metric(((*reader.base, label), total) for label, total in totals.items())
 
 
-def _some(reader: Reader, info: Fields, pattern: re.Pattern[str], what: str) -> list[str]:
-    found = [field for field in info if pattern.fullmatch(field)]
+def _some(reader: Reader, info: Fields, prefix: str, what: str) -> list[str]:
+    found = [field for field in info if field.startswith(prefix) and _NUMBER.fullmatch(field, len(prefix))]
     if len(found) > LINES:
         reader.problems.append(f"INFO: {what} beyond {LINES} are left out")
     return found[:LINES]
