@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
-from typing import Final
+from typing import Final, TypeVar
 
 import structlog
 from prometheus_client import ProcessCollector
@@ -20,14 +20,16 @@ from exporter import __version__
 from exporter import catalogue as c
 from exporter.brokers.turn import Turn
 from exporter.collectors import HOST_COLLECTORS, REDIS_COLLECTORS
-from exporter.collectors.base import CollectorOptions, HostCollector
+from exporter.collectors.base import HostCollector
 from exporter.collectors.container import container_sign
-from exporter.config import Broker, Config
-from exporter.sources import Gathered, Result, Source, checked, in_thread
+from exporter.config import Config
+from exporter.sources import Gathered, Result, Source, checked
 from exporter.systems import SYSTEMS
+from exporter.threads import in_thread
 from exporter.watched import Watched
 
 log = structlog.get_logger("exporter.engine")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +83,11 @@ class Engine:
         await self._apply(self.config)
 
     async def reload(self, config: Config) -> None:
-        """Puts a new configuration to work. A broker that it leaves as it was keeps all it knows."""
+        """Puts a new configuration to work. A broker that it leaves as it was keeps all it knows.
+
+        Raises what a broker or a collector raises that cannot be made; nothing has changed then.
+        """
         await self._apply(config)
-        self.config = config
         self.reload_ok = True
         self.loaded_at = time.time()
 
@@ -105,10 +109,7 @@ class Engine:
 
     async def close(self) -> None:
         """Ends everything."""
-        for watched in self.brokers.values():
-            await watched.close()
-        for source in self._hosts.values():
-            await source.close()
+        await _close([*self.brokers.values(), *self._hosts.values()])
 
     async def scrape(self, deadline: float, selection: Selection = ALL) -> Answer:
         """The families of one answer: of every source that ended within `deadline` seconds, of the feeds, and of
@@ -192,42 +193,56 @@ class Engine:
         yield from self._process.collect()
 
     async def _apply(self, config: Config) -> None:
-        kept = {broker.name: broker for broker in config.brokers} if _counts_alike(config, self.config) else {}
-        for name, watched in list(self.brokers.items()):
-            if kept.get(name) != watched.broker:
-                await self.brokers.pop(name).close()
-        order = {}
-        for broker in config.brokers:
-            running = self.brokers.get(broker.name)
-            order[broker.name] = running or await self._watch(broker, config)
-        self.brokers = order
-        await self._apply_hosts(config.host_collectors)
+        kept_brokers, kept_hosts = self._kept(config)
+        # All that is new is made before anything ends: what fails while it is made leaves everything as it was.
+        brokers = {
+            broker.name: kept_brokers.get(broker.name) or Watched(broker, config, self._folded, self._turn)
+            for broker in config.brokers
+        }
+        hosts = {
+            name: kept_hosts.get(name) or _host_source(HOST_COLLECTORS[name](options))
+            for name, options in config.host_collectors.items()
+        }
+        gone: list[Watched | Source] = [*_without(self.brokers, kept_brokers), *_without(self._hosts, kept_hosts)]
+        self.config, self.brokers, self._hosts = config, kept_brokers, kept_hosts
+        await _close(gone)
+        self.brokers, self._hosts = brokers, hosts
+        for watched in _without(brokers, kept_brokers):
+            await self._begin(watched)
+        if not hosts and (sign := container_sign()):  # else someone searches for metrics that are not there
+            log.info("not watching the host from inside a container, unless asked to", sign=sign)
 
-    async def _watch(self, broker: Broker, config: Config) -> Watched:
-        watched = Watched(broker, config, self._folded, self._turn)
+    def _kept(self, config: Config) -> tuple[dict[str, Watched], dict[str, Source]]:
+        """The brokers and the host collectors that go on under `config` as they are."""
+        wanted = {broker.name: broker for broker in config.brokers} if _counts_alike(config, self.config) else {}
+        brokers = {name: watched for name, watched in self.brokers.items() if wanted.get(name) == watched.broker}
+        before, after = self.config.host_collectors, config.host_collectors
+        return brokers, {name: source for name, source in self._hosts.items() if after.get(name) == before[name]}
+
+    async def _begin(self, watched: Watched) -> None:
         await watched.start()
+        broker = watched.broker
         log.info(
             "watching broker", broker=broker.name, address=str(broker.address), systems=",".join(sorted(broker.systems))
         )
-        return watched
-
-    async def _apply_hosts(self, wanted: Mapping[str, CollectorOptions]) -> None:
-        before = self.config.host_collectors
-        for name in [name for name in self._hosts if wanted.get(name) != before[name]]:
-            await self._hosts.pop(name).close()
-        for name, options in wanted.items():
-            if name not in self._hosts:
-                self._hosts[name] = _host_source(HOST_COLLECTORS[name](options))
-        if not wanted and (sign := container_sign()):  # else someone searches for metrics that are not there
-            log.info("not watching the host from inside a container, unless asked to", sign=sign)
 
 
 def _host_source(collector: HostCollector) -> Source:
     async def gather() -> Gathered:
-        families = checked(await in_thread(collector.collect, collector.name), collector.families)
+        found = await in_thread(lambda: list(collector.collect()), f"collector-{collector.name}")
+        families = checked(found, collector.families)
         return Gathered(families, collector.problems)
 
     return Source(collector.name, "", gather, limit=None)
+
+
+def _without(some: Mapping[str, T], kept: Collection[str]) -> list[T]:
+    return [one for name, one in some.items() if name not in kept]
+
+
+async def _close(some: Iterable[Watched | Source]) -> None:
+    """Side by side: one that takes its time holds up no other."""
+    await asyncio.gather(*(one.close() for one in some))
 
 
 # -- one scrape -------------------------------------------------------------------------------------------------

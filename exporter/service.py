@@ -16,6 +16,8 @@ import structlog
 from exporter import __version__
 from exporter.config import Config, ConfigError
 from exporter.engine import Engine
+from exporter.safe.secrets import hide_urls
+from exporter.safe.text import one_line
 from exporter.web.app import create_app
 from exporter.web.server import create_server
 
@@ -76,15 +78,17 @@ class Reloader:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def reload(self) -> None:
-        """Raises ConfigError where the new configuration is bad."""
+        """Raises ConfigError where the new configuration is bad, or cannot be put to work for whatever reason."""
         async with self._lock:
             try:
                 config = self._load()
-            except ConfigError as error:
+                await self._engine.reload(config)
+            except Exception as error:
                 self._engine.refused()
-                log.error("configuration refused, the one before stays", error=str(error))
-                raise
-            await self._engine.reload(config)
+                refused = error if isinstance(error, ConfigError) else ConfigError(hide_urls(one_line(repr(error))))
+                log.error("configuration refused, the one before stays", error=str(refused))
+                log.debug("reload raised", exc_info=error)
+                raise refused from None
             log.info("configuration loaded", brokers=",".join(broker.name for broker in config.brokers))
 
     def on_signal(self) -> None:

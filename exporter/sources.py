@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import sys
-import threading
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass
@@ -135,36 +133,6 @@ class Source:
             log.info("collector recovered", collector=self.collector, broker=self.broker)
         else:
             log.warning("collector failed", collector=self.collector, broker=self.broker, problem=problem)
-
-
-async def in_thread(function: Callable[[], Iterable[Metric]], name: str) -> list[Metric]:
-    """Runs a blocking `function` in a thread of its own, its generator included.
-
-    A daemon thread, and none of a pool: one that hangs must keep neither the others waiting nor the process alive.
-    """
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[list[Metric] | BaseException] = loop.create_future()
-
-    def tell(outcome: list[Metric] | BaseException) -> None:
-        if not future.done():  # whoever waited may have been cancelled
-            future.set_result(outcome)
-
-    def work() -> None:
-        outcome: list[Metric] | BaseException
-        try:
-            outcome = list(function())
-        except BaseException as error:
-            outcome = error
-        with contextlib.suppress(RuntimeError):  # the loop is closed: the process ends
-            loop.call_soon_threadsafe(tell, outcome)
-
-    threading.Thread(target=work, name=f"collector-{name}", daemon=True).start()
-    outcome = await future
-    if isinstance(outcome, Exception):
-        raise outcome
-    if isinstance(outcome, BaseException):  # SystemExit in a collector ends the collector, not the exporter
-        raise RuntimeError(repr(outcome))
-    return outcome
 
 
 def checked(families: object, declared: Collection[Family], base: tuple[str, ...] = ()) -> list[Metric]:

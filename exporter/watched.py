@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
+import structlog
+
 from exporter import gauges
 from exporter.brokers.access import Access
 from exporter.brokers.pulls import Pulls
@@ -13,9 +17,16 @@ from exporter.feeds import Followed
 from exporter.ledger import Ledger
 from exporter.model import Observation
 from exporter.safe.limits import Folded, Limits
+from exporter.safe.text import one_line
 from exporter.sources import Gathered, Source, checked
 from exporter.systems import SYSTEMS
 from exporter.systems.base import RedisSystem
+
+log = structlog.get_logger("exporter.watched")
+
+
+class _Part(Protocol):
+    async def close(self) -> None: ...
 
 
 class Watched:
@@ -32,6 +43,7 @@ class Watched:
             Followed(system.name, broker.name, _ledger(system, broker.name, config, folded), system.feeds)
             for system in self._systems
         ]
+        self._access.when_astray(self._astray)
         self.ping = Source("broker", broker.name, self._ping)
         self.sources = [
             *(
@@ -57,15 +69,18 @@ class Watched:
             source.join()
 
     async def close(self) -> None:
-        """Ends everything of this broker."""
+        """Ends everything of this broker. Nothing is raised: what cannot be closed keeps nothing else from it."""
+        parts: list[_Part] = [*self.followed, self.ping, *self.sources, *self._systems, self._pulls, self._access]
+        for part in parts:
+            try:
+                await part.close()
+            except Exception as error:
+                name, problem = type(part).__name__, one_line(repr(error))
+                log.error("not closed", broker=self.broker.name, part=name, problem=problem)
+
+    def _astray(self, since: float | None) -> None:
         for followed in self.followed:
-            await followed.close()
-        for source in (self.ping, *self.sources):
-            await source.close()
-        for system in self._systems:
-            await system.close()
-        await self._pulls.close()
-        await self._access.close()
+            followed.astray(since)
 
     async def _ping(self) -> Gathered:
         await self._pulls.ping()

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import asyncio
 
+import httpx
 import pytest
+import redis
 import structlog
 
 from exporter import engine as engine_module
+from exporter.brokers.access import Access
+from exporter.brokers.pulls import Pulls
 from exporter.collectors import HOST_COLLECTORS
+from exporter.config import Config
+from exporter.model import Observation
 from exporter.safe.limits import Limits
+from exporter.service import Reloader
+from exporter.systems import SYSTEMS
+from exporter.systems.base import RedisSystem
+from exporter.web.app import create_app
 from tests.servers import series
 from tests.toys import (
     Gate,
@@ -130,3 +140,87 @@ async def test_hurry_ends_what_scrapes_wait_for(run: Run, register: Register) ->
     hangs.release.set()
 
     assert (success(found, "gate"), success(found, "hangs", ""), success(found, "other")) == (0, 0, 1)
+
+
+# -- what goes wrong --------------------------------------------------------------------------------------------
+
+
+class Stubborn(RedisSystem):
+    """One that cannot be closed."""
+
+    name = "stubborn"
+
+    async def observe(self) -> Observation:
+        return Observation()
+
+    def permissions(self) -> tuple[()]:
+        return ()
+
+    async def close(self) -> None:
+        raise redis.TimeoutError("Timed out closing connection after 5")
+
+
+class Impossible(Stubborn):
+    """One that cannot be made."""
+
+    name = "impossible"
+
+    def __init__(self, *_: object, **__: object) -> None:
+        raise RuntimeError("no redis://user:secret@host\nsecond line")
+
+
+async def test_what_cannot_be_closed_keeps_nothing_else_from_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SYSTEMS, "stubborn", Stubborn)
+    closed: list[str] = []
+    monkeypatch.setattr(Pulls, "close", lambda self: _note(closed, "pulls"))
+    monkeypatch.setattr(Access, "close", lambda self: _note(closed, "access"))
+    engine = await run(config(broker("gone", systems=["stubborn"]), broker("kept")))
+
+    with structlog.testing.capture_logs() as logged:
+        await engine.reload(config(broker("kept"), broker("new")))
+
+    (line,) = [entry for entry in logged if entry["log_level"] == "error"]
+    assert (line["event"], line["broker"], line["part"]) == ("not closed", "gone", "Stubborn")
+    assert closed == ["pulls", "access"]
+    assert list(engine.brokers) == ["kept", "new"]
+    assert (await scraped(engine))[series("taskqueue_exporter_config_last_reload_successful")] == 1
+
+
+async def _note(closed: list[str], name: str) -> None:
+    closed.append(name)
+
+
+@pytest.mark.parametrize("when", ["loaded", "made"])
+async def test_whatever_a_reload_fails_by_it_is_refused(
+    when: str, run: Run, register: Register, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(toy=one_queue)
+    monkeypatch.setitem(SYSTEMS, "impossible", Impossible)
+    monkeypatch.setitem(HOST_COLLECTORS, "toy", host_toy("toy", lambda: [host_value()]))
+    engine = await run(config(broker("old", systems=["toy"]), hosts=["toy"]))
+    before = await scraped(engine)
+    successful = series("taskqueue_exporter_config_last_reload_successful")
+
+    def load() -> Config:
+        if when == "loaded":
+            Impossible()
+        return config(broker("first"), broker("second", systems=["impossible"]))
+
+    with structlog.testing.capture_logs() as logged:
+        app = create_app(engine, Reloader(engine, load).reload, telemetry_path="/metrics", max_requests=4)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://host") as client:
+            answer = await client.post("/-/reload")
+
+    # then the answer is one line, and so is the log
+    assert answer.status_code == 500
+    assert answer.text.startswith("configuration refused, the one before stays: RuntimeError('no redis://***")
+    assert answer.text.count("\n") == 1
+    assert [entry["event"] for entry in logged if entry["log_level"] in ("warning", "error")] == [
+        "configuration refused, the one before stays"
+    ]
+    # and all is as before
+    after = await scraped(engine)
+    assert before.pop(successful) == 1
+    assert after.pop(successful) == 0
+    assert after.keys() == before.keys()
+    assert success(after, "toy", "old") == success(after, "toy", "") == 1

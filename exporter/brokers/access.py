@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 from weakref import WeakKeyDictionary
 
 import structlog
 
 from exporter.brokers.address import Address
 from exporter.brokers.credentials import Ask, Credentials
-from exporter.brokers.errors import BrokerError, Command, Refused, naming
+from exporter.brokers.errors import CLOSED, BrokerError, Command, Refused, naming
+from exporter.brokers.lookup import Lookup
 from exporter.brokers.tls import Contexts, TlsError
 from exporter.safe.text import one_line
 
 if TYPE_CHECKING:
+    from exporter.brokers.left import Astray
     from exporter.brokers.sentinel import Sentinels
 
+GREETING_BYTES: Final = 1024
 CLIENT_NAME: Final = "taskqueue-exporter"
 """What CLIENT LIST shows."""
 
@@ -27,12 +31,23 @@ Place = tuple[str, int]
 
 _AGAIN_SECONDS: Final = 1.0
 _ALERT_SECONDS: Final = 1.0
-P = TypeVar("P", bound=asyncio.BaseProtocol)
+_ENDINGS: Final = (
+    ConnectionResetError,
+    ConnectionAbortedError,
+    BrokenPipeError,
+    ssl.SSLEOFError,
+    ssl.SSLZeroReturnError,
+)
+"""What a connection that the server ends at once may raise."""
 log = structlog.get_logger("exporter.brokers")
 
 
 class Line(Protocol):
     """One connection, of either kind."""
+
+    @property
+    def first(self) -> bytes:
+        """The first bytes that came over it, GREETING_BYTES or so: they are known whatever ended it."""
 
     def end(self, problem: str) -> None:
         """Whoever waits for something on it gets a BrokerError that says `problem`."""
@@ -65,6 +80,7 @@ class Access:
         """As configured."""
         self.credentials = Credentials(address.username, address.password)
         self._contexts = Contexts(address.tls) if address.tls else None
+        self._lookup = Lookup()
         self._sentinels = _sentinels(address)
         self._place: Place | None = None if address.sentinel else (address.host, address.port)
         self._lines: WeakKeyDictionary[Line, Place] = WeakKeyDictionary()
@@ -82,6 +98,11 @@ class Access:
     def db(self) -> int:
         """The number of the database."""
         return self.address.db
+
+    def when_astray(self, tell: Astray) -> None:
+        """Calls `tell` when jobs may end where no connection leads, at a master that was left, and when no more."""
+        if self._sentinels is not None:
+            self._sentinels.left.tell = tell
 
     async def start(self) -> None:
         """Begins to watch where Sentinel says the master is, if it is to be asked."""
@@ -104,9 +125,15 @@ class Access:
         self.credentials.check()
         try:
             return await self._open(factory)
-        except (OSError, ValueError) as error:  # ValueError: a host name that no name server could know
+        except _ENDINGS:
+            raise BrokerError(CLOSED) from None
+        except (OSError, ValueError) as error:  # ValueError: what is no path of a socket
             kind = "tls" if isinstance(error, TlsError) else type(error).__name__
             raise BrokerError(one_line(f"{kind}: {error}")) from None
+
+    def unanswered(self, waited: str) -> BrokerError:
+        """Of a connection, or an answer, that did not come in time; `waited` says for what, and how long."""
+        return BrokerError(self._lookup.problem() or f"TimeoutError: {waited}")
 
     async def introduce(self, line: Line, place: Place, ask: Ask) -> None:
         """What a new connection says first: who we are, which database, its name. By Sentinel, that it is the master.
@@ -119,10 +146,17 @@ class Access:
         try:
             await self._introduce(place, ask)
         except Exception as error:
-            ours = isinstance(error, Refused) or type(error) is BrokerError
-            if not ours and (alert := await self._alert()):  # else it is a loss, of the kind that `ask` is of
+            if isinstance(error, Refused) or type(error) is BrokerError:
+                raise
+            self._look_at_greeting(line.first)
+            if alert := await self._alert():  # else it is a loss, of the kind that `ask` is of
                 raise BrokerError(alert) from None
             raise
+
+    def _look_at_greeting(self, first: bytes) -> None:
+        """A server that turns away all who come says why before it is asked, and is gone. Raises Refused."""
+        if first.startswith(b"-"):
+            self.credentials.look_at(Exception(first[1:].partition(b"\r\n")[0].decode(errors="replace")))
 
     async def _introduce(self, place: Place, ask: Ask) -> None:
         await self.credentials.let_in(ask)
@@ -137,11 +171,22 @@ class Access:
         place = host, port = await self._find()
         if self.address.scheme == "unix":
             return Opened((await loop.create_unix_connection(factory, host))[0], place)
+        problems: list[OSError] = []
+        for ip in await self._lookup.addresses(host):
+            try:
+                return Opened((await loop.create_connection(factory, ip, port, **self._tls(host)))[0], place)
+            except ssl.SSLError:  # of a server that was reached
+                raise
+            except OSError as error:
+                problems.append(error)
+        raise problems[0]  # of the best
+
+    def _tls(self, host: str) -> dict[str, Any]:
+        """What connecting has to know of it. Raises TlsError."""
         tls = self.address.tls
         if tls is None or self._contexts is None:
-            return Opened((await loop.create_connection(factory, host, port))[0], place)
-        context, name = self._contexts.current(), tls.server_name or host
-        return Opened((await loop.create_connection(factory, host, port, ssl=context, server_hostname=name))[0], place)
+            return {}
+        return {"ssl": self._contexts.current(), "server_hostname": tls.server_name or host}
 
     async def _find(self) -> Place:
         if self._sentinels is None:
@@ -183,7 +228,10 @@ class Access:
                     await listening.lost.wait()
                 finally:
                     opened.transport.abort()
-        return one_line(f"{type(listening.problem).__name__}: {listening.problem}") if listening.problem else None
+        told = listening.problem
+        if not isinstance(told, ssl.SSLError) or isinstance(told, _ENDINGS):  # ended without a reason
+            return None
+        return one_line(f"{type(told).__name__}: {told}")
 
     # -- Sentinel -----------------------------------------------------------------------------------------------
 
@@ -214,7 +262,7 @@ def _sentinels(address: Address) -> Sentinels | None:
         return None
     from exporter.brokers.sentinel import Sentinels  # it reaches each of them by an Access, too
 
-    return Sentinels(address.sentinel)
+    return Sentinels(address.sentinel, address)
 
 
 def _shown(place: Place) -> str:

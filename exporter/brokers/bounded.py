@@ -7,11 +7,11 @@ import asyncio
 from typing import Any, Final
 
 from redis.asyncio.connection import AbstractConnection, DefaultParser
-from redis.exceptions import AuthenticationError, ResponseError
+from redis.exceptions import AuthenticationError, BusyLoadingError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from exporter.brokers.access import Access, Place
-from exporter.brokers.errors import BrokerError
+from exporter.brokers.access import GREETING_BYTES, Access, Place
+from exporter.brokers.errors import CLOSED, BrokerError
 
 REPLY_BYTES: Final = 8 * 1024 * 1024
 """The most that is read of the replies to one round trip. What is longer ends the connection."""
@@ -90,6 +90,17 @@ class _Ended(BrokerError, RedisConnectionError):
     """Why we ended a connection. redis-py lets it through to whoever waits, and makes one anew that nobody used."""
 
 
+class _Reader(asyncio.StreamReader):
+    """Remembers what came first: once the connection is reset, what was not read of it yet is not given any more."""
+
+    first = b""
+
+    def feed_data(self, data: Any) -> None:
+        if len(self.first) < GREETING_BYTES:
+            self.first += bytes(data[:GREETING_BYTES])
+        super().feed_data(data)
+
+
 class BoundedConnection(AbstractConnection):
     """A connection of redis-py's pool made by an Access: the same way for TCP, TLS and unix sockets, and for the
     connections that are not redis-py's."""
@@ -99,7 +110,13 @@ class BoundedConnection(AbstractConnection):
     def __init__(self, *, access: Access, **kwargs: Any) -> None:
         self._access = access
         self._place: Place = ("", 0)
+        self._heard: _Reader | None = None  # redis-py forgets its reader when the connection has ended
         super().__init__(**kwargs)
+
+    @property
+    def first(self) -> bytes:
+        """For `access.Line`."""
+        return self._heard.first if self._heard else b""
 
     def repr_pieces(self) -> list[tuple[str, Any]]:
         return [("server", self._access.server), ("db", self.db)]
@@ -121,26 +138,46 @@ class BoundedConnection(AbstractConnection):
 
     async def send_packed_command(self, *args: Any, **kwargs: Any) -> None:
         """Tells the parser where a round trip begins."""
+        if self._writer is not None and self._writer.transport.is_closing():
+            await self.disconnect()
+            raise RedisConnectionError(CLOSED)  # uvloop raises a RuntimeError here, and Python 3.13 an AttributeError
         self._parser.expect_replies()
         await super().send_packed_command(*args, **kwargs)
 
+    async def disconnect(self, nowait: bool = True, **kwargs: Any) -> None:
+        """Waits for no goodbye, as redis-py would: a server that hangs says none over TLS."""
+        if self._writer is not None:
+            self._writer.transport.abort()
+        await super().disconnect(nowait=True, **kwargs)
+
     async def _connect(self) -> None:
         loop = asyncio.get_running_loop()
-        reader = asyncio.StreamReader(loop=loop)
+        reader = _Reader(loop=loop)
         protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
-        async with asyncio.timeout(self.socket_connect_timeout):
-            transport, self._place = await self._access.open(lambda: protocol)
-        self._reader, self._writer = reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+        try:
+            async with asyncio.timeout(self.socket_connect_timeout):
+                transport, self._place = await self._access.open(lambda: protocol)
+        except TimeoutError:
+            waited = f"not connected to {self._access.server} within {self.socket_connect_timeout:g} s"
+            raise self._access.unanswered(waited) from None
+        self._reader = self._heard = reader
+        self._writer = asyncio.StreamWriter(transport, protocol, reader, loop)
 
     async def _ask(self, *command: str | bytes | int) -> Any:
         """The reply, or the error reply: for redis-py that of AUTH is an end of the connection, which it is not."""
-        if not self.is_connected:  # redis-py would connect anew, and wait behind itself to be let in
-            raise RedisConnectionError("closed")
-        await self.send_command(*command, check_health=False)
+        reader = self._reader
+        if reader is None:  # redis-py would connect anew, and wait behind itself to be let in
+            raise _Ended(CLOSED)
         try:
+            await self.send_command(*command, check_health=False)
             return await self.read_response(disconnect_on_error=False)
         except (ResponseError, AuthenticationError) as error:
             return error
+        except (BrokerError, Overrun, BusyLoadingError):
+            raise
+        except (RedisConnectionError, OSError):
+            known = reader.exception()
+            raise known if isinstance(known, _Ended) else _Ended(CLOSED) from None
 
     def _host_error(self) -> str:
         return self._access.server

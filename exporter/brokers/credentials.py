@@ -14,7 +14,8 @@ from exporter.safe.secrets import Secret, SecretError, SecretFile
 from exporter.safe.text import one_line
 
 HOLD: Final = 10.0
-"""Seconds for which a password that was refused is not offered again. Six failures a minute lock nobody out, and with
+"""Seconds for which a password that was refused is not offered again. Six failures a minute lock nobody out (of each
+broker: those of one server that are several databases would have to wait for each other to be fewer), and with
 a scrape every 15 s a password that was put right at the server works at the second one at the latest."""
 
 Ask = Callable[..., Awaitable[Reply]]
@@ -22,11 +23,15 @@ Ask = Callable[..., Awaitable[Reply]]
 
 _REPEATED: Final = re.compile(r",? with args beginning with:.*", re.DOTALL)
 _REFUSALS: Final = (
+    ("DENIED", r"^DENIED ", "the server is in protected mode"),
     ("NOAUTH", r"NOAUTH|Authentication required", "the server wants a password, and none is configured"),
     ("WRONGPASS", r"WRONGPASS|invalid (username-)?password|is disabled", "the server refuses the user or the password"),
     ("ERR", r"without any password|no password is set", "a password is configured, and the server has none for it"),
 )
 """How servers say it: redis-py takes the code away, and Redis before 6 gave none."""
+_UNASKED: Final = re.compile(r"^DENIED |NOAUTH|Authentication required|max number of clients")
+"""Refusals of the connection, whatever it was that was asked."""
+_SENTENCE: Final = re.compile(r"\.\s.*", re.DOTALL)
 _PASSING: Final = re.compile(r"max number of clients|LOADING|BUSY|MASTERDOWN|TRYAGAIN|CLUSTERDOWN")
 """Answers to AUTH that say nothing about the password: some proxies give them."""
 
@@ -77,8 +82,8 @@ class Credentials:
             self._hold = None
 
     def look_at(self, reply: Reply) -> None:
-        """Raises Refused where a reply says that the server wants a password."""
-        if isinstance(reply, Exception) and re.search(_REFUSALS[0][1], str(reply)):
+        """Raises Refused where a reply says that the server wants a password, or no clients at all."""
+        if isinstance(reply, Exception) and _UNASKED.search(str(reply)):
             raise self._refused(str(reply), self._reveal())
 
     def forget(self) -> None:
@@ -110,7 +115,8 @@ class Credentials:
         )
         # The same text until it is over, so that it is logged once. With how often, as a time would not be the same.
         sooner = f", or when {self._password.key} changes" if isinstance(self._password, SecretFile) else ""
-        problem = f"{code}: {meaning} ({told.removeprefix(code).strip()}); tried again every {HOLD:g} s{sooner}"
+        reason = _SENTENCE.sub("", told).removeprefix(code).strip()
+        problem = f"{code}: {meaning} ({reason}); tried again every {HOLD:g} s{sooner}"
         self._hold = _Hold(problem, self._clock() + HOLD, password)
         return Refused(problem)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 Command = tuple[str | bytes | int | float, ...]
 Reply = Any
+CLOSED: Final = "connection closed by the server"
+"""However a new connection was ended: which error that is depends on timing, and each other text would be logged."""
 
 
 class BrokerError(Exception):

@@ -126,9 +126,8 @@ class Pulls:
             if isinstance(ours, BrokerError):
                 raise ours from None
             if limit.expired():
-                raise BrokerError(
-                    f"TimeoutError: no answer from {self.access.server} within {self._timeout:g} s"
-                ) from None
+                waited = f"no answer from {self.access.server} within {self._timeout:g} s"
+                raise self.access.unanswered(waited) from None
             kind = Refused if isinstance(error, ResponseError) else BrokerError
             text = naming(f"{type(error).__name__}: {error}", command)
             raise kind(one_line(self.access.credentials.without_secret(text))) from None

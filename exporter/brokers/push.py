@@ -15,13 +15,14 @@ from typing import Any, Final, NoReturn, Self, TypeVar, cast
 
 import hiredis
 
-from exporter.brokers.access import Access
+from exporter.brokers.access import GREETING_BYTES, Access
 from exporter.brokers.backlog import NOTHING, Backlog
 from exporter.brokers.bounded import Overrun
-from exporter.brokers.errors import BrokerError, Command, Refused, Reply, naming
+from exporter.brokers.errors import CLOSED, BrokerError, Command, Refused, Reply, naming
 from exporter.brokers.pulls import SOCKET_TIMEOUT
 from exporter.brokers.turn import Turn
 from exporter.safe.text import one_line
+from exporter.threads import take_note
 
 BEAT_SECONDS: Final = 5.0
 """Between two PINGs. A connection that is silent after one is lost: noticed within two beats."""
@@ -43,12 +44,6 @@ _CLOSE_SECONDS: Final = 1.0
 
 def _ignore(push: Push) -> None:
     """Whoever subscribes to nothing gets no messages."""
-
-
-def take_note(future: asyncio.Future[Any]) -> None:
-    """Takes note of an exception that nobody may be waiting for: else the loop would log it."""
-    if not future.cancelled():
-        future.exception()
 
 
 class ConnectionLost(BrokerError):
@@ -90,6 +85,8 @@ class PushConnection(asyncio.BufferedProtocol):
         self._backlog = Backlog()
         self._batches: deque[_Batch] = deque()
         self._subscribed = False
+        self.first = b""
+        """For `access.Line`."""
         self._heard = 0
         self._heard_at = time.monotonic()
         self._problem: str | None = None
@@ -123,7 +120,7 @@ class PushConnection(asyncio.BufferedProtocol):
             if connection is not None:
                 await connection.close()
             if isinstance(error, TimeoutError):
-                raise BrokerError(f"TimeoutError: not connected to {access.server} within {timeout:g} s") from None
+                raise access.unanswered(f"not connected to {access.server} within {timeout:g} s") from None
             raise
         connection._beating = asyncio.create_task(connection._beat(beat))
         return connection
@@ -189,6 +186,8 @@ class PushConnection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         self._heard += 1
         self._heard_at = time.monotonic()
+        if len(self.first) < GREETING_BYTES:
+            self.first += bytes(self._buffer[: min(nbytes, GREETING_BYTES)])
         if self._problem is not None:
             return
         self._backlog.put(self._buffer[:nbytes])
@@ -197,7 +196,7 @@ class PushConnection(asyncio.BufferedProtocol):
         self._turn.wake(self, flooded=nbytes == _RECEIVE_BYTES)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._fail(f"connection lost: {exc}" if exc else "connection closed by the server")
+        self._fail(f"connection lost: {exc}" if exc and self._beating else CLOSED)
         if not self._gone.done():
             self._gone.set_result(None)
 

@@ -282,6 +282,30 @@ async def test_when_the_master_moves_all_connections_to_elsewhere_end(
     assert sentinels.closed
 
 
+async def test_a_master_that_moves_while_others_wait_to_be_let_in(
+    start_redis: StartRedis, redis_server: RedisServer, sentinels: Sentinels
+) -> None:
+    # given a server that does not answer the first, for which all others wait
+    server = start_redis(requirepass="pw")
+    sentinels.place = at(server)
+    access = Access(of_sentinel(server, "pw"))
+    await access.start()
+    pulls = Pulls(access)
+    await pulls.ping()
+    server.pause()
+    waiting = [asyncio.create_task(pulls.one("BLPOP", "nothing", 0)) for _ in range(4)]
+    async with asyncio.timeout(5):
+        while len(access._lines) < 4:  # noqa: ASYNC110  it has no event
+            await asyncio.sleep(0.01)
+    # when the master moves, then all are told so, those too that have said nothing yet
+    await sentinels.move(at(redis_server))
+    told = await asyncio.gather(*waiting, return_exceptions=True)
+    assert {str(error) for error in told} == {f"the master is now at {LOOPBACK}:{redis_server.port}"}
+    server.resume()
+    await pulls.close()
+    await access.close()
+
+
 async def test_a_master_that_moves_while_we_connect(
     redis_server: RedisServer, start_redis: StartRedis, sentinels: Sentinels
 ) -> None:

@@ -59,14 +59,14 @@ class TlsServer:
     def __init__(self, start_redis: StartRedis, certificates: Certificates) -> None:
         self.port = free_port()
         self._certificates = certificates
-        server = start_redis(
+        self.server = start_redis(
             tls_port=str(self.port),
             tls_cert_file=certificates.file("server.crt"),
             tls_key_file=certificates.file("server.key"),
             tls_ca_cert_file=certificates.file("ca.crt"),
             tls_auth_clients="yes",
         )
-        self._client = server.client()
+        self._client = self.server.client()
 
     def show(self, name: str) -> None:
         """Another certificate from now on, to all connections that come back."""
@@ -138,6 +138,44 @@ def test_certificates_that_are_swapped_and_expire(
     Path(certificates.file("client.crt")).unlink()
     server.cut()
     assert_down(exporter, "cert_file: found no file that can be read (No such file or directory)")
+
+
+@pytest.mark.needs("openssl")
+def test_a_server_behind_tls_that_hangs_holds_up_neither_a_reload_nor_the_end(
+    start_redis: StartRedis, start_exporter: StartExporter, certificates: Certificates, redis_server: RedisServer
+) -> None:
+    hung = TlsServer(start_redis, certificates)
+    tls = ", ".join(
+        f"{key}: {certificates.file(name)}"
+        for key, name in (("ca_file", "ca.crt"), ("cert_file", "client.crt"), ("key_file", "client.key"))
+    )
+    brokers = [
+        f"- {{name: {name}, url: 'rediss://{LOOPBACK}:{hung.port}/{db}', tls: {{{tls}, server_name: redis.example}}}}"
+        for db, name in enumerate(("default", "gone"))
+    ]
+    plain = f"- {{name: plain, url: '{redis_server.url()}'}}"
+    exporter = start_exporter(config="\n".join(["brokers:", *brokers]))
+    until_up(exporter)
+    # when it hangs, and one of its brokers is to be watched no more
+    hung.server.pause()
+    exporter.config_file.write_text("\n".join(["brokers:", brokers[0], plain]))
+    began = time.monotonic()
+    answer = exporter.post("/-/reload")
+    # then that is done at once, and whole
+    assert (answer.status, answer.text) == (200, "configuration loaded\n")
+    assert time.monotonic() < began + 3
+    metrics = exporter.metrics(headers={"X-Prometheus-Scrape-Timeout-Seconds": "2"})
+    assert metrics[series("taskqueue_exporter_config_last_reload_successful")] == 1
+    assert metrics[series("taskqueue_broker_up", broker="plain")] == 1
+    assert series("taskqueue_broker_up", broker="gone") not in metrics
+    # and so is the end
+    began = time.monotonic()
+    exporter.signal(signal.SIGTERM)
+    assert exporter.wait() == 0
+    assert time.monotonic() < began + 4
+    assert "Traceback" not in exporter.log
+    assert "not closed" not in exporter.log
+    hung.server.resume()
 
 
 # -- passwords --------------------------------------------------------------------------------------------------

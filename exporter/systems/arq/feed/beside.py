@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Collection
 from typing import Any, Final
 
-from exporter.brokers.push import take_note
+from exporter.threads import take_note
 
 AGAIN: Final = 0.2
 """Seconds until what was cancelled and has not ended is cancelled again: a library may take a cancellation for its own
