@@ -58,10 +58,10 @@ class FeedState:
         self._clock = clock
         self._monotonic = monotonic
         self._connections = 0
-        self._connected_at = 0.0
         self._gap = 0.0
-        self._began = monotonic()
+        self._began = self._sees_since = monotonic()
         self._blind_since: float | None = None
+        self._astray = False
         self._events = Counter(dict.fromkeys(KINDS, 0))
         self._unreadable = Counter(dict.fromkeys(Unreadable, 0))
         self._lost = 0
@@ -75,9 +75,9 @@ class FeedState:
 
     def connected(self, mode: str) -> None:
         if self.mode is None:
-            self._gap, self._blind_since = self._gap_so_far(), None
             self._connections += 1
-            self._connected_at = self._monotonic()
+            if not self._astray:
+                self._see()
         self.mode = mode
 
     def received(self, kind: str, n: int) -> None:
@@ -97,16 +97,35 @@ class FeedState:
 
     @property
     def stable(self) -> bool:
-        """Whether the feed has been connected for a good while."""
-        return self.mode is not None and self._monotonic() - self._connected_at > STABLE_AFTER
+        """Whether the feed has been connected, and seen all, for a good while."""
+        sees = self.mode is not None and self._blind_since is None
+        return sees and self._monotonic() - self._sees_since > STABLE_AFTER
 
     def disconnected(self, since: float | None = None) -> None:
         """Nothing is seen any more, `since` then (None: now); where nothing ever was, since we began."""
         if self.mode is not None:
-            self._blind_since = self._monotonic() if since is None else max(since, self._connected_at)
-        elif self._blind_since is None:
+            self._miss(self._monotonic() if since is None else since)
+        elif self._connections == 0:
             self._blind_since = self._began
         self.mode = None
+
+    def astray(self, since: float | None) -> None:
+        """Jobs may have ended since then, and may go on to, where the feed does not look though it be connected; None:
+        no more."""
+        self._astray = since is not None
+        if since is not None:
+            self._miss(since)
+        elif self.mode is not None:
+            self._see()
+
+    def _miss(self, since: float) -> None:
+        """Not all is seen, since then."""
+        missed = max(since, self._sees_since)
+        self._blind_since = missed if self._blind_since is None else min(missed, self._blind_since)
+
+    def _see(self) -> None:
+        """All is seen from now on."""
+        self._gap, self._blind_since, self._sees_since = self._gap_so_far(), None, self._monotonic()
 
     def _gap_so_far(self) -> float:
         return self._gap if self._blind_since is None else self._gap + self._monotonic() - self._blind_since
@@ -212,6 +231,11 @@ class Followed:
         """Follows no more."""
         for follower in self._followers:
             await follower.close()
+
+    def astray(self, since: float | None) -> None:
+        """See `FeedState.astray`."""
+        for follower in self._followers:
+            follower.state.astray(since)
 
     def problems(self) -> list[str]:
         """Why a feed cannot be connected though the broker answers, one line each."""

@@ -11,7 +11,7 @@ from typing import cast
 
 import redis
 
-from tests.servers import LOOPBACK, Process, RedisServer, ServerFailed, StartRedis, free_port, wait_until
+from tests.servers import LOOPBACK, Process, RedisServer, StartRedis, start_on_a_free_port, wait_until
 
 
 class SentinelServer:
@@ -21,14 +21,13 @@ class SentinelServer:
     """
 
     START_DEADLINE = 10.0
-    ATTEMPTS = 5
 
     def __init__(self, directory: Path, **options: str) -> None:
         self._directory = directory
         self._options = {name.replace("_", "-"): value for name, value in options.items()}
         self._process: Process
         self.port = 0
-        self._start_somewhere()
+        start_on_a_free_port(self._start_anew)
 
     @property
     def address(self) -> str:
@@ -97,18 +96,12 @@ class SentinelServer:
         self.stop()
         self._start()
 
-    def _start_somewhere(self) -> None:
-        for attempt in range(1, self.ATTEMPTS + 1):
-            self.port = free_port()
-            lines = {"port": str(self.port), "bind": LOOPBACK, "dir": str(self._directory), **self._options}
-            text = "".join(f"{name} {value}\n" for name, value in lines.items())
-            (self._directory / "sentinel.conf").write_text(text)
-            try:
-                return self._start()
-            except ServerFailed:
-                if attempt == self.ATTEMPTS or "Address already in use" not in self.log:
-                    raise
-        return None
+    def _start_anew(self, port: int) -> None:
+        self.port = port
+        lines = {"port": str(port), "bind": LOOPBACK, "dir": str(self._directory), **self._options}
+        text = "".join(f"{name} {value}\n" for name, value in lines.items())
+        (self._directory / "sentinel.conf").write_text(text)
+        self._start()
 
     def _start(self) -> None:
         command = ["redis-server", str(self._directory / "sentinel.conf"), "--sentinel"]

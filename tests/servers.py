@@ -110,6 +110,20 @@ class Process:
             return self.wait()
 
 
+START_ATTEMPTS = 5
+
+
+def start_on_a_free_port(start: Callable[[int], None]) -> None:
+    """Calls `start` with a port; with another as long as somebody is faster to take it."""
+    for attempt in range(1, START_ATTEMPTS + 1):
+        try:
+            return start(free_port())
+        except ServerFailed as failed:  # which holds the log
+            if attempt == START_ATTEMPTS or "Address already in use" not in str(failed):
+                raise
+    return None
+
+
 class RedisServer:
     """A `redis-server` without persistence.
 
@@ -118,7 +132,6 @@ class RedisServer:
     """
 
     START_DEADLINE = 10.0
-    ATTEMPTS = 5
 
     def __init__(self, directory: Path, executable: str = "redis-server", **options: str) -> None:
         self._directory = directory
@@ -128,7 +141,7 @@ class RedisServer:
         self._clients: list[redis.Redis] = []
         self._process: Process
         self.port = 0
-        self._start_somewhere()
+        start_on_a_free_port(self._start)
 
     @property
     def pid(self) -> int:
@@ -168,19 +181,10 @@ class RedisServer:
     def restart(self) -> None:
         """Start it again on the same port, empty; stops it first if it runs."""
         self.stop()
-        self._start()
+        self._start(self.port)
 
-    def _start_somewhere(self) -> None:
-        for attempt in range(1, self.ATTEMPTS + 1):
-            self.port = free_port()
-            try:
-                return self._start()
-            except ServerFailed:
-                if attempt == self.ATTEMPTS or "Address already in use" not in self.log:
-                    raise
-        return None
-
-    def _start(self) -> None:
+    def _start(self, port: int) -> None:
+        self.port = port
         arguments = [part for name, value in self._options.items() for part in (f"--{name}", value)]
         command = [self._executable, "--port", str(self.port), "--bind", LOOPBACK, "--dir", str(self._directory)]
         self._process = Process([*command, *arguments], self._directory / "redis.log", cwd=self._directory)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -96,7 +96,8 @@ async def exposed(tmp_path: Path, server: RedisServer, monkeypatch: pytest.Monke
     monkeypatch.setitem(SYSTEMS, "toy", Toy)
     server.client().set("key", "value", ex=1000)
     file = tmp_path / "config.yml"
-    group = f"processes: {{groups: [{{name: tests, command: '{Path(sys.executable).name}'}}]}}"
+    (tmp_path / "pid").write_text(str(os.getpid()))
+    group = f"processes: {{groups: [{{name: tests, pid_file: '{tmp_path / 'pid'}'}}]}}"
     percentiles = "redis: {latency_percentiles: true}"  # the only summary
     file.write_text(f"brokers: [{{name: main, url: '{server.url()}', {percentiles}}}]\n{group}")
     switches = {"host": True, "filesystem": True, "cgroup": True}  # on by default or not

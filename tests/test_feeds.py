@@ -150,6 +150,68 @@ def test_to_lose_what_was_lost_already_changes_nothing() -> None:
     assert shown(feed)[of("gap_seconds_total")] == 5
 
 
+def test_a_gap_goes_on_while_jobs_may_end_where_a_connected_feed_does_not_look() -> None:
+    clock = Clock()
+    feed = state(clock)
+    feed.connected("scan")
+    clock.now += 20
+
+    feed.astray(since=clock.now - 1)
+    feed.disconnected(since=clock.now - 3)
+    clock.now += 1
+    feed.connected("scan")
+    clock.now += 6
+    found = shown(feed)
+    assert found[of("connected")] == 1
+    assert found[of("gap_seconds_total")] == 3 + 1 + 6
+
+    feed.astray(None)
+    clock.now += 50
+    assert shown(feed)[of("gap_seconds_total")] == 3 + 1 + 6
+    feed.disconnected(since=clock.now - 52)
+    assert shown(feed)[of("gap_seconds_total")] == 3 + 1 + 6 + 50, "no second twice"
+
+
+def test_a_feed_that_is_lost_longer_than_that_is_blind_until_it_is_back() -> None:
+    clock = Clock()
+    feed = state(clock)
+    feed.connected("pubsub")
+
+    clock.now += 5
+    feed.astray(since=clock.now - 50)
+    feed.disconnected()
+    clock.now += 2
+    feed.astray(None)
+    clock.now += 3
+    assert shown(feed)[of("gap_seconds_total")] == 5 + 2 + 3
+    feed.connected("pubsub")
+    clock.now += 9
+
+    assert shown(feed)[of("gap_seconds_total")] == 5 + 2 + 3
+
+
+def test_a_feed_that_was_never_connected_is_blind_since_it_began_whatever_moves() -> None:
+    clock = Clock()
+    feed = state(clock)
+
+    clock.now += 4
+    feed.astray(since=clock.now - 1)
+    feed.disconnected()
+
+    assert shown(feed)[of("gap_seconds_total")] == 4
+
+
+def test_a_feed_that_does_not_see_all_is_not_stable() -> None:
+    clock = Clock()
+    feed = state(clock)
+    feed.connected("pubsub")
+    clock.now += feeds.STABLE_AFTER + 1
+    assert feed.stable
+
+    feed.astray(since=clock.now)
+    assert not feed.stable
+
+
 # -- followed by the engine -------------------------------------------------------------------------------------
 
 

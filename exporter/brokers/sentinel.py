@@ -16,9 +16,10 @@ from typing import Final
 
 import structlog
 
-from exporter.brokers.access import Access
+from exporter.brokers.access import Access, Place
 from exporter.brokers.address import Address, Sentinel
 from exporter.brokers.errors import BrokerError, Command, Reply
+from exporter.brokers.left import Left, is_master
 from exporter.brokers.pulls import Pulls
 from exporter.safe.text import one_line
 
@@ -31,9 +32,10 @@ GRACE: Final = 0.25
 SETTLED: Final = 15.0
 """Seconds after which an older failover is believed again where most sentinels know of no newer one, as when they were
 set up anew. Sentinels tell each other of a failover every 2 s (sentinel.c, SENTINEL_PUBLISH_PERIOD)."""
+LONE: Final = 60.0
+"""Seconds after which one is where fewer say so, the others being gone for good: if the master of the newer one is none
+or cannot be reached. Else a sentinel that was cut off, and is the only one left, would send us away from it."""
 
-Place = tuple[str, int]
-"""Host, which may be a name where the sentinels resolve them, and port."""
 Moved = Callable[[Place], None]
 
 log = structlog.get_logger("exporter.brokers")
@@ -50,11 +52,16 @@ class Told:
 class Sentinels:
     """Those of one master. `master()` and `watch()` may run side by side."""
 
-    def __init__(self, sentinel: Sentinel) -> None:
+    def __init__(self, sentinel: Sentinel, master: Address, clock: Callable[[], float] = time.monotonic) -> None:
+        """`master` says how to get in at the master, wherever it is."""
+        self.left = Left(master)
         self._name = sentinel.master
+        self._master = master
+        self._clock = clock
         self._asked = [_Asked(sentinel.master, address) for address in sentinel.addresses]
         self._believed: Told | None = None
-        self._confirmed = 0.0  # when it was told last, of `time.monotonic`
+        self._confirmed = 0.0  # when it was told last
+        self._doubted: Told | None = None
         self._moved: Moved | None = None
 
     async def master(self) -> Place:
@@ -69,7 +76,7 @@ class Sentinels:
             problems = "; ".join(f"{asked.server}: {asked.problem}" for asked in self._asked)
             raise BrokerError(one_line(f"no sentinel tells where the master {self._name!r} is: {problems}", 1000))
         # With what those said before that are slower than GRACE.
-        return self._believe([asked.told for asked in self._asked if asked.told is not None])
+        return await self._believe([asked.told for asked in self._asked if asked.told is not None])
 
     async def watch(self, moved: Moved) -> None:
         """For ever: asks again and again, and calls `moved` when the master is at another place than it was, whoever it
@@ -84,23 +91,42 @@ class Sentinels:
         """Ends the connections."""
         for asked in self._asked:
             await asked.close()
+        await self.left.close()
 
-    def _believe(self, answers: Sequence[Told]) -> Place:
+    async def _believe(self, answers: Sequence[Told]) -> Place:
         """The newest of `answers`, or what was believed before where that is newer still."""
         votes, before = Counter(answers), self._believed
         newest = max(votes, key=lambda told: (told.epoch, votes[told], told == before))
-        now = time.monotonic()
-        if before is not None and newest.epoch < before.epoch:
-            most = 2 * votes[newest] > len(self._asked)
-            if not most or now - self._confirmed < SETTLED:
-                return before.place
-        self._believed, self._confirmed = newest, now
+        if (
+            before is not None
+            and newest.epoch < before.epoch
+            and not await self._gave_up(before, newest, votes[newest])
+        ):
+            return (self._believed or before).place
+        since, self._believed, self._confirmed, self._doubted = self._confirmed, newest, self._clock(), None
         if before is not None and before.place != newest.place:
-            self._tell_moved(before.place, newest.place)
+            self._tell_moved(before.place, newest.place, since)
         return newest.place
 
-    def _tell_moved(self, before: Place, now: Place) -> None:
+    async def _gave_up(self, before: Told, newest: Told, votes: int) -> bool:
+        """Whether `before`, which no sentinel tells of any more, is not to be believed any longer."""
+        if newest not in (self._doubted, replace(newest, place=before.place)):
+            self._doubted = newest
+            places = {"told": _shown(newest.place), "believed": _shown(before.place)}
+            log.warning("sentinels tell of an older failover", master=self._name, **places)
+        untold = self._clock() - self._confirmed
+        if 2 * votes > len(self._asked):
+            return untold >= SETTLED
+        if untold < LONE:
+            return False
+        if await is_master(self._master, before.place):
+            self._confirmed = self._clock()
+            return False
+        return self._believed is before  # else somebody else has learned more meanwhile
+
+    def _tell_moved(self, before: Place, now: Place, since: float) -> None:
         log.warning("master moved", master=self._name, before=_shown(before), now=_shown(now))
+        self.left.leave(before, now, since)
         if self._moved is not None:
             self._moved(now)
 

@@ -10,17 +10,20 @@ from contextlib import AsyncExitStack
 
 import hiredis
 import pytest
+import structlog
 
 from exporter.brokers import sentinel as module
+from exporter.brokers.access import Place
 from exporter.brokers.address import Address, Sentinel
 from exporter.brokers.errors import BrokerError
-from exporter.brokers.sentinel import ANSWER, GRACE, Place, Sentinels
+from exporter.brokers.sentinel import ANSWER, GRACE, LONE, SETTLED, Sentinels
 from exporter.safe.secrets import Secret
 from tests.sentinels import SentinelServer, StartSentinel, replicated, role
 from tests.servers import LOOPBACK, RedisServer, StartRedis, free_port
 from tests.toys import until
 
-OLD, NEW = ("old", 1), ("new", 2)
+OLD, NEW = (LOOPBACK, 1), (LOOPBACK, 2)
+"""Places where nobody is."""
 
 
 def address(port: int, password: str | None = None) -> Address:
@@ -35,8 +38,11 @@ async def ask() -> AsyncIterator[Ask]:
     """Makes a Sentinels of the ports of servers; nothing that it ran is left in the end."""
     async with AsyncExitStack() as stack:
 
-        def make(*ports: int, master: str = "m", password: str | None = None) -> Sentinels:
-            sentinels = Sentinels(Sentinel(master, tuple(address(port, password) for port in ports)))
+        def make(
+            *ports: int, master: str = "m", password: str | None = None, clock: Callable[[], float] = time.monotonic
+        ) -> Sentinels:
+            sentinel = Sentinel(master, tuple(address(port, password) for port in ports))
+            sentinels = Sentinels(sentinel, Address("redis", "", 0, 0, sentinel=sentinel), clock)
             stack.push_async_callback(sentinels.close)
             return sentinels
 
@@ -249,24 +255,112 @@ async def test_what_a_newer_failover_made_known_stands_while_only_others_answer(
     assert await sentinels.master() == NEW
 
 
-async def test_sentinels_that_were_set_up_anew_are_believed_after_a_while(
-    fakes: Fakes, ask: Ask, monkeypatch: pytest.MonkeyPatch
-) -> None:
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def test_sentinels_that_were_set_up_anew_are_believed_after_a_while(fakes: Fakes, ask: Ask) -> None:
     # given a failover, after which all that is known to the sentinels is lost
     several = await fakes(3)
     for one in several:
         one.place, one.epoch = NEW, 7
-    sentinels = ask(*(one.port for one in several))
+    clock = Clock()
+    sentinels = ask(*(one.port for one in several), clock=clock)
     assert await sentinels.master() == NEW
     for one in several:
         one.place, one.epoch = OLD, 0
     # when that is new, then it may be that they only missed something; later, they are right
+    clock.now += SETTLED - 1
     assert await sentinels.master() == NEW
-    monkeypatch.setattr(module, "SETTLED", 0.0)
+    clock.now += 1
     several[0].place = several[1].place = None  # but not a single one of them
     assert await sentinels.master() == NEW
     several[0].place = OLD
     assert await sentinels.master() == OLD
+
+
+async def test_half_of_them_are_believed_later_and_only_where_the_known_master_is_none(
+    fakes: Fakes, ask: Ask, redis_server: RedisServer, start_redis: StartRedis
+) -> None:
+    # given two sentinels of which one is gone for good, and the other, set up anew, tells of another master
+    (one,) = await fakes(1)
+    known, other = (LOOPBACK, redis_server.port), (LOOPBACK, start_redis().port)
+    one.place, one.epoch = known, 5
+    clock = Clock()
+    sentinels = ask(one.port, free_port(), clock=clock)
+    assert await sentinels.master() == known
+    one.place, one.epoch = other, 0
+    with structlog.testing.capture_logs() as logged:
+        # when that is new, or the known one is a master, then it is not believed, and that is said once
+        clock.now += LONE - 1
+        assert await sentinels.master() == known
+        clock.now += 1
+        assert await sentinels.master() == known
+        # and when the known one has gone, then later it is
+        redis_server.stop()
+        clock.now += LONE - 1
+        assert await sentinels.master() == known
+        clock.now += 1
+        assert await sentinels.master() == other
+    (said,) = [entry for entry in logged if entry["event"] == "sentinels tell of an older failover"]
+    assert said["told"] == f"{LOOPBACK}:{other[1]}"
+    assert said["believed"] == f"{LOOPBACK}:{known[1]}"
+
+
+async def test_a_master_that_has_become_a_replica_is_none(
+    fakes: Fakes, ask: Ask, redis_server: RedisServer, start_redis: StartRedis
+) -> None:
+    one, hanging = await fakes(2)
+    hanging.answers.clear()
+    one.place, one.epoch = (LOOPBACK, redis_server.port), 5
+    clock = Clock()
+    sentinels = ask(one.port, hanging.port, clock=clock)
+    assert await sentinels.master() == one.place
+    one.place, one.epoch = NEW, 0
+    redis_server.client().execute_command("REPLICAOF", LOOPBACK, free_port())  # type: ignore[no-untyped-call]
+    clock.now += LONE
+    assert await sentinels.master() == NEW
+
+
+async def test_what_is_learned_while_the_known_one_is_asked_stands(
+    fakes: Fakes, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, another = await fakes(2)
+    one.place, one.epoch = NEW, 5
+    another.answers.clear()
+    clock = Clock()
+    sentinels = ask(one.port, another.port, clock=clock)
+    assert await sentinels.master() == NEW
+    newest = (LOOPBACK, 3)
+
+    async def meanwhile(*_: object) -> bool:
+        one.place, one.epoch = newest, 6
+        assert await sentinels.master() == newest
+        return False
+
+    monkeypatch.setattr(module, "is_master", meanwhile)
+    one.place, one.epoch = OLD, 0
+    clock.now += LONE
+    assert await sentinels.master() == newest
+    assert await sentinels.master() == newest
+
+
+async def test_jobs_may_end_elsewhere_since_the_old_place_was_told_for_the_last_time(fakes: Fakes, ask: Ask) -> None:
+    (one,) = await fakes(1)
+    clock = Clock()
+    sentinels = ask(one.port, clock=clock)
+    told: list[float | None] = []
+    sentinels.left.tell = told.append
+    assert await sentinels.master() == OLD
+    clock.now += 5
+    one.place, one.epoch = NEW, 1
+    assert await sentinels.master() == NEW
+    await until(lambda: len(told) > 1)  # nobody is there
+    assert told == [clock.now - 5, None]
 
 
 async def test_every_move_is_told_once_whoever_asked(fakes: Fakes, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -330,4 +424,4 @@ async def test_what_is_no_answer_is_one_line_and_others_are_asked(
 def test_the_times() -> None:
     assert GRACE < ANSWER <= 1
     assert module.POLL <= 1
-    assert module.SETTLED >= 10
+    assert 10 <= SETTLED < LONE

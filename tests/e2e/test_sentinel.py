@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
 
 from exporter import acl
 from exporter.config import load
-from tests.e2e.pushing import NeverFalls, arq_result, celery_job, feed, finished, publish
+from tests.e2e.pushing import NeverFalls, arq_result, celery_job, feed, finished, publish, writing_results
 from tests.e2e.reading import Metrics, broker_up, families_of, feeds_connected, jobs, success
 from tests.sentinels import StartSentinel, caught_up, replicated, role
 from tests.servers import Exporter, RedisServer, StartExporter, StartRedis, free_port, wait_until
@@ -123,6 +124,15 @@ class Watch:
     def until_connected(self) -> None:
         wait_until(lambda: all(feeds_connected(self.scrape()).values()), SOON)
 
+    def gaps(self) -> tuple[float, float]:
+        """Seconds, by connected feeds."""
+        metrics = self.scrape()
+        assert set(feeds_connected(metrics).values()) == {1.0}
+        return feed(metrics, "gap_seconds_total"), feed(metrics, "gap_seconds_total", "celery")
+
+    def until_no_gap(self) -> None:
+        wait_until(lambda: self.gaps() == self.gaps(), SOON)
+
 
 def test_a_failover_and_back_with_the_old_master_still_answering(
     start_redis: StartRedis,
@@ -156,6 +166,7 @@ def test_a_failover_and_back_with_the_old_master_still_answering(
     watch.until_ready(5 + 2)
     assert role(first) == "master"
     watch.until_connected()
+    assert_known_to_be_missed(watch, first)
     watch.until_ended(40, 30)
     end_jobs(second, "d", 10)
     watch.until_ended(50, 40)
@@ -163,6 +174,7 @@ def test_a_failover_and_back_with_the_old_master_still_answering(
     assert f"the master is now at 127.0.0.1:{second.port}" in exporter.log
     # and when the old one has become its replica, and is made the master again, the same
     make_replica(first, second)
+    watch.until_no_gap()
     keep_master(second)
     sentinel.failover(MASTER)
     enqueue(second, "e", ONLY_IN_THE_OLD)
@@ -178,6 +190,17 @@ def test_a_failover_and_back_with_the_old_master_still_answering(
     shown = exporter.log + exporter.get("/").text + exporter.get("/metrics").text
     assert PASSWORD not in shown
     assert f"redis://{MASTER}/0 by Sentinel" in exporter.get("/").text
+
+
+def assert_known_to_be_missed(watch: Watch, old: RedisServer) -> None:
+    """Jobs end where the feeds were; none of them is counted, and the gaps have the time."""
+    with writing_results(old.client()):
+        end_jobs(old, "unseen", 10)
+        before, began = watch.gaps(), time.monotonic()
+        wait_until(lambda: time.monotonic() - began > 1)
+        took = time.monotonic() - began
+        risen = [after - gap for after, gap in zip(watch.gaps(), before, strict=True)]
+    assert min(risen) >= took, (risen, took)
 
 
 def assert_sound(metrics: Metrics, master: RedisServer) -> None:
