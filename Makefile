@@ -10,10 +10,11 @@ OTHER_PYTHONS := 3.12 3.13
 
 # Tests that need no machine for themselves share it.
 UNITS := -m pytest -q -n 3 --dist loadfile --ignore tests/e2e
-# Of the end-to-end tests most wait for processes. These do need it: they fill it, or measure how long something takes.
-ALONE := $(wildcard $(patsubst %,tests/e2e/test_%.py, acl birth cardinality faults feed_faults flood http scale truth_arq \
-    truth_celery))
-BESIDE_EACH_OTHER := -n 3 --dist loadfile
+# Of the end-to-end tests most wait for processes. Two of these fill it, and the others do need it for themselves, or
+# measure how long something takes.
+IN_PAIRS := $(wildcard $(patsubst %,tests/e2e/test_%.py, birth truth_arq truth_celery))
+ALONE := $(wildcard $(patsubst %,tests/e2e/test_%.py, acl cardinality faults feed_faults flood http scale))
+BESIDE_EACH_OTHER := -n 4 --dist loadfile
 
 # Workers of older versions of arq run in environments of their own: of the oldest in every run of the tests, of these
 # in `make test-matrix`. The newest is in the environment of the tests.
@@ -37,7 +38,8 @@ test: servers lint test-main test-celery57 test-newest ## servers, lint and all 
 .PHONY: test-main
 test-main: .venv-test/.made .venv-arq023/.made $(CELERIES:%=%/.made) ## all tests, on the first Python
 	@.venv-test/bin/python $(UNITS)
-	@.venv-test/bin/python -m pytest -q --durations 10 $(BESIDE_EACH_OTHER) tests/e2e $(ALONE:%=--ignore %)
+	@.venv-test/bin/python -m pytest -q --durations 10 $(BESIDE_EACH_OTHER) tests/e2e $(IN_PAIRS:%=--ignore %) $(ALONE:%=--ignore %)
+	@.venv-test/bin/python -m pytest -q -n 2 --dist load $(IN_PAIRS)
 	@.venv-test/bin/python -m pytest -q --durations 20 $(ALONE)
 
 # The exporter with the newest redis-py, watching jobs of the arq that cannot live beside it: all that it asks of a Redis
