@@ -11,7 +11,7 @@ import mmap
 import time
 from collections import deque
 from collections.abc import Callable, Collection
-from typing import Any, Final, NoReturn, Self, TypeVar, cast
+from typing import Any, Final, NoReturn, Self, cast
 
 import hiredis
 
@@ -31,7 +31,6 @@ BACKLOG_BYTES: Final = 256 * 1024 * 1024
 REPLIES_BYTES: Final = 64 * 1024 * 1024
 """The most that the replies to commands sent in one go may hold. What is longer ends the connection."""
 
-P = TypeVar("P", bound=asyncio.BaseProtocol)
 Push = list[Any]
 """A message as the server sends it: its kind first, its payload last."""
 
