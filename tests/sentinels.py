@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -80,12 +78,11 @@ class SentinelServer:
 
     def pause(self) -> None:
         """Stop it with SIGSTOP. Returns once it stands still."""
-        self._process.signal(signal.SIGSTOP)
-        os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        self._process.pause()
 
     def resume(self) -> None:
         """Let it go on after `pause()`."""
-        self._process.signal(signal.SIGCONT)
+        self._process.resume()
 
     def stop(self) -> None:
         """End it; its port refuses connections afterwards."""

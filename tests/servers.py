@@ -85,6 +85,15 @@ class Process:
         """Send it a signal; a process that ended already is left alone."""
         self._popen.send_signal(number)
 
+    def pause(self) -> None:
+        """Stop it with SIGSTOP. Returns once it stands still."""
+        self.signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+
+    def resume(self) -> None:
+        """Let it go on after `pause()`."""
+        self.signal(signal.SIGCONT)
+
     def wait(self, deadline: float = STOP_DEADLINE) -> int:
         """Its exit code, when it ends by itself within `deadline` seconds."""
         return self._popen.wait(deadline)
@@ -165,12 +174,11 @@ class RedisServer:
 
     def pause(self) -> None:
         """Stop it with SIGSTOP: connections stay open and nothing answers. Returns once it stands still."""
-        self._process.signal(signal.SIGSTOP)
-        os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        self._process.pause()
 
     def resume(self) -> None:
         """Let it go on after `pause()`."""
-        self._process.signal(signal.SIGCONT)
+        self._process.resume()
 
     def stop(self) -> None:
         """End it and close the clients; its port refuses connections afterwards."""
