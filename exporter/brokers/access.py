@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 
 import structlog
 
-from exporter.brokers.address import Address
+from exporter.brokers.address import Address, Place, shown_place
 from exporter.brokers.credentials import Ask, Credentials
 from exporter.brokers.errors import CLOSED, BrokerError, Command, Refused, naming
 from exporter.brokers.lookup import Lookup
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 GREETING_BYTES: Final = 1024
 CLIENT_NAME: Final = "taskqueue-exporter"
 """What CLIENT LIST shows."""
-
-Place = tuple[str, int]
-"""Host, or path of a unix socket, and port."""
 
 _AGAIN_SECONDS: Final = 1.0
 _ALERT_SECONDS: Final = 1.0
@@ -92,7 +89,7 @@ class Access:
         the master before Sentinel said where it is."""
         if self._sentinels is None or self._place is None:
             return self.address.server
-        return _shown(self._place)
+        return one_line(shown_place(self._place))
 
     @property
     def db(self) -> int:
@@ -198,10 +195,10 @@ class Access:
     async def _check_role(self, ask: Ask, place: Place) -> None:
         """Sentinel may not have noticed yet that this one is a replica again."""
         role = self._expect(await ask("ROLE"), None, ("ROLE",))
-        if not isinstance(role, list) or role[:1] != [b"master"]:
+        if not is_masters(role):
             found = role[0] if isinstance(role, list) and role else role
             told = found.decode(errors="replace") if isinstance(found, bytes) else str(found)
-            raise BrokerError(one_line(f"{_shown(place)} says that it is {told[:20]!r}, wanted the master"))
+            raise BrokerError(one_line(f"{shown_place(place)} says that it is {told[:20]!r}, wanted the master"))
 
     def _expect(self, reply: object, wanted: bytes | None, command: Command) -> object:
         """The reply, if it is what is `wanted` (None: anything but an error)."""
@@ -257,14 +254,14 @@ class Access:
         return f"the master is now at {self.server}"
 
 
+def is_masters(role: object) -> bool:
+    """Whether an answer to ROLE is that of a master."""
+    return isinstance(role, list) and role[:1] == [b"master"]
+
+
 def _sentinels(address: Address) -> Sentinels | None:
     if address.sentinel is None:
         return None
     from exporter.brokers.sentinel import Sentinels  # it reaches each of them by an Access, too
 
     return Sentinels(address.sentinel, address)
-
-
-def _shown(place: Place) -> str:
-    host, port = place
-    return one_line(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")

@@ -24,6 +24,16 @@ class AddressError(ValueError):
     """A URL that does not name a Redis. The message never holds the URL itself, as a password may stand in it."""
 
 
+Place = tuple[str, int]
+"""Host, or path of a unix socket, and port."""
+
+
+def shown_place(place: Place) -> str:
+    """`host:port`, an IPv6 address in brackets."""
+    host, port = place
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 @dataclass(frozen=True, slots=True)
 class Tls:
     """How TLS is spoken, by the names of Prometheus's `tls_config`."""
@@ -71,7 +81,7 @@ class Address:
             return self.sentinel.master
         if self.scheme == "unix":
             return self.host
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return shown_place((self.host, self.port))
 
     def __str__(self) -> str:
         return f"{self.scheme}://{self.server}/{self.db}{' by Sentinel' if self.sentinel else ''}"

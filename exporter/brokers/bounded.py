@@ -10,7 +10,8 @@ from redis.asyncio.connection import AbstractConnection, DefaultParser
 from redis.exceptions import AuthenticationError, BusyLoadingError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from exporter.brokers.access import GREETING_BYTES, Access, Place
+from exporter.brokers.access import GREETING_BYTES, Access
+from exporter.brokers.address import Place
 from exporter.brokers.errors import CLOSED, BrokerError
 
 REPLY_BYTES: Final = 8 * 1024 * 1024

@@ -9,8 +9,8 @@ from typing import Final
 
 import structlog
 
-from exporter.brokers.access import Access, Place
-from exporter.brokers.address import Address
+from exporter.brokers.access import Access, is_masters
+from exporter.brokers.address import Address, Place
 from exporter.brokers.errors import BrokerError, Refused
 from exporter.brokers.pulls import Pulls
 from exporter.safe.text import one_line
@@ -100,9 +100,8 @@ class _Asked:
 
     async def is_master(self) -> bool | None:
         try:
-            role = await self._pulls.one("ROLE")
+            return is_masters(await self._pulls.one("ROLE"))
         except Refused:
             return None
         except BrokerError:
             return False
-        return isinstance(role, list) and role[:1] == [b"master"]

@@ -16,8 +16,8 @@ from typing import Final
 
 import structlog
 
-from exporter.brokers.access import Access, Place
-from exporter.brokers.address import Address, Sentinel
+from exporter.brokers.access import Access
+from exporter.brokers.address import Address, Place, Sentinel, shown_place
 from exporter.brokers.errors import BrokerError, Command, Reply
 from exporter.brokers.left import Left, is_master
 from exporter.brokers.pulls import Pulls
@@ -112,7 +112,7 @@ class Sentinels:
         """Whether `before`, which no sentinel tells of any more, is not to be believed any longer."""
         if newest not in (self._doubted, replace(newest, place=before.place)):
             self._doubted = newest
-            places = {"told": _shown(newest.place), "believed": _shown(before.place)}
+            places = {"told": one_line(shown_place(newest.place)), "believed": one_line(shown_place(before.place))}
             log.warning("sentinels tell of an older failover", master=self._name, **places)
         untold = self._clock() - self._confirmed
         if 2 * votes > len(self._asked):
@@ -125,7 +125,9 @@ class Sentinels:
         return self._believed is before  # else somebody else has learned more meanwhile
 
     def _tell_moved(self, before: Place, now: Place, since: float) -> None:
-        log.warning("master moved", master=self._name, before=_shown(before), now=_shown(now))
+        log.warning(
+            "master moved", master=self._name, before=one_line(shown_place(before)), now=one_line(shown_place(now))
+        )
         self.left.leave(before, now, since)
         if self._moved is not None:
             self._moved(now)
@@ -213,8 +215,3 @@ async def _first_and_those_close_behind(running: Collection[asyncio.Task[bool]])
 
 def _any(running: Collection[asyncio.Task[bool]]) -> bool:
     return any(task.done() and not task.cancelled() and task.result() for task in running)
-
-
-def _shown(place: Place) -> str:
-    host, port = place
-    return one_line(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")

@@ -1,4 +1,4 @@
-"""Regular expressions of the configuration that leave things out."""
+"""Regular expressions of the configuration: checked, and those that leave things out."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable
 import msgspec
 
 from exporter.safe.documents import shown
+from exporter.safe.text import one_line
 
 
 def check_expressions(options: msgspec.Struct, *keys: str) -> None:
@@ -17,7 +18,9 @@ def check_expressions(options: msgspec.Struct, *keys: str) -> None:
         try:
             re.compile(text)
         except (re.error, RecursionError, OverflowError) as error:
-            raise ValueError(f"{key}: found {shown(text)} ({error}), wanted a regular expression") from None
+            raise ValueError(
+                f"{key}: found {shown(text)} ({one_line(str(error), 100)}), wanted a regular expression"
+            ) from None
 
 
 def left_out(expression: str) -> Callable[[str], bool]:

@@ -6,7 +6,6 @@ another mount namespace would put its names to other file systems.
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -18,7 +17,6 @@ import psutil
 from exporter.collectors import procfs
 
 _MOUNTINFO: Final = procfs.PROC / "self/mountinfo"
-_ESCAPED: Final = re.compile(r"\\([0-7]{3})")  # of space, tab, newline, backslash and #
 
 
 class Mount(NamedTuple):
@@ -56,8 +54,8 @@ def _parsed_line(line: str) -> Mount | None:
     if not dash or len(own) < 6 or len(of_filesystem) < 3:
         return None
     readonly = "ro" in own[5].split(",") or "ro" in of_filesystem[2].split(",")
-    fstype, device = map(_plain, of_filesystem[:2])
-    return Mount(own[0], own[1], device, _plain(own[4]), fstype, readonly)
+    fstype, device = map(procfs.unescaped, of_filesystem[:2])
+    return Mount(own[0], own[1], device, procfs.unescaped(own[4]), fstype, readonly)
 
 
 def visible(listed: Sequence[Mount]) -> Sequence[Mount]:
@@ -91,10 +89,6 @@ def _holders(path: str) -> Iterator[str]:
         yield place
         place = place.rpartition("/")[0]
     yield ""
-
-
-def _plain(text: str) -> str:
-    return _ESCAPED.sub(lambda match: chr(int(match[1], 8)), text) if "\\" in text else text
 
 
 def _of_psutil() -> Iterator[Mount]:

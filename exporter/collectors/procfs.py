@@ -8,6 +8,7 @@ must be some raises ValueError.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -15,9 +16,11 @@ from typing import Final
 PROC: Final = Path("/proc")
 CPU_MODES: Final = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
 """The columns of a CPU's line. The two of guests follow: they are part of user and nice already."""
-_TICKS: Final = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
+TICKS: Final = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
+"""So many are a second, wherever the kernel writes CPU time in them."""
 _MICROSECONDS: Final = 1e-6
 _KIB: Final = 1024
+_ESCAPED: Final = re.compile(r"\\([0-7]{3})")  # of space, tab, newline, backslash and #
 # Hot-plugging a CPU begins its idle time anew; falling by less is the kernel's correction (node_exporter's limit).
 _BEGUN_ANEW: Final = 3.0
 
@@ -30,10 +33,15 @@ def text(path: Path) -> str:
         return file.read().decode("utf-8", "surrogateescape")
 
 
+def unescaped(field: str) -> str:
+    """A field of mountinfo as it was before the kernel wrote blanks and the like as octal numbers."""
+    return _ESCAPED.sub(lambda match: chr(int(match[1], 8)), field) if "\\" in field else field
+
+
 def cpu_times(stat: str) -> dict[str, Times]:
     """Seconds by mode, in the order of CPU_MODES, for each CPU by its number (/proc/stat)."""
     rows = (line[3:].split() for line in stat.split("\n") if line.startswith("cpu") and line[3:4].isdigit())
-    return {row[0]: tuple(int(ticks) / _TICKS for ticks in row[1 : len(CPU_MODES) + 1]) for row in rows}
+    return {row[0]: tuple(int(ticks) / TICKS for ticks in row[1 : len(CPU_MODES) + 1]) for row in rows}
 
 
 def fields(table: str, wanted: Collection[str]) -> dict[str, int]:

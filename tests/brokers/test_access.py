@@ -11,8 +11,8 @@ from urllib.parse import quote
 import pytest
 
 from exporter.brokers import access as module
-from exporter.brokers.access import Access, Place
-from exporter.brokers.address import Address, Sentinel, parse_address
+from exporter.brokers.access import Access
+from exporter.brokers.address import Address, Place, Sentinel, parse_address
 from exporter.brokers.errors import BrokerError, Refused
 from exporter.brokers.pulls import Pulls
 from exporter.brokers.push import ConnectionLost, PushConnection

@@ -10,8 +10,8 @@ import pytest
 import structlog
 
 from exporter.brokers import left as module
-from exporter.brokers.access import CLIENT_NAME, Place
-from exporter.brokers.address import parse_address
+from exporter.brokers.access import CLIENT_NAME
+from exporter.brokers.address import Place, parse_address
 from exporter.brokers.left import Left, is_master
 from exporter.safe.secrets import Secret
 from tests.servers import LOOPBACK, RedisServer, StartRedis, free_port

@@ -13,8 +13,7 @@ import pytest
 import structlog
 
 from exporter.brokers import sentinel as module
-from exporter.brokers.access import Place
-from exporter.brokers.address import Address, Sentinel
+from exporter.brokers.address import Address, Place, Sentinel
 from exporter.brokers.errors import BrokerError
 from exporter.brokers.sentinel import ANSWER, GRACE, LONE, SETTLED, Sentinels
 from exporter.safe.secrets import Secret

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from exporter.collectors.procfs import unescaped
 from exporter.safe.text import one_line
 
 UNIFIED: Final = ""
 """The key of cgroup v2, which has one hierarchy for all controllers."""
 CONTROLLERS: Final = ("memory", "cpuacct", "cpu", "pids", "blkio")
 """Those of cgroup v1 that are read."""
-_ESCAPED: Final = re.compile(r"\\([0-7]{3})")
 _DELETED: Final = " (deleted)"
 
 
@@ -74,12 +73,7 @@ def _mounts(text: str) -> Iterator[Mount]:
     for fields, after in {(fields := before.split(" "))[4]: (fields, after) for before, _, after in lines}.values():
         kind, _, options = after.split(" ", 2)
         if kind in ("cgroup", "cgroup2"):
-            yield Mount(_plain(fields[3]), _plain(fields[4]), kind == "cgroup2", frozenset(options.split(",")))
-
-
-def _plain(field: str) -> str:
-    """A field as it was before the kernel wrote blanks and the like as octal numbers."""
-    return _ESCAPED.sub(lambda match: chr(int(match[1], 8)), field)
+            yield Mount(unescaped(fields[3]), unescaped(fields[4]), kind == "cgroup2", frozenset(options.split(",")))
 
 
 def _places(mount: Mount, group: str, pid: int) -> Iterable[tuple[Path, ...]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
@@ -10,6 +9,7 @@ from typing import Final
 from exporter import catalogue as c
 from exporter.catalogue import Family
 from exporter.collectors.cgroup.files import NO_LIMIT, Absent, Files, whole
+from exporter.collectors.procfs import TICKS
 
 Read = Callable[[Files], float]
 """Gives a number; raises Absent, Unreadable."""
@@ -18,7 +18,6 @@ Rows = tuple[tuple[Family, Read], ...]
 # So many of them are a second.
 _MICRO: Final = 1_000_000
 _NANO: Final = 1_000_000_000
-_TICKS: Final = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
 
 # -- ways to read a number --------------------------------------------------------------------------------------
@@ -129,8 +128,8 @@ CPU_USAGE_V2: Final[Rows] = (
 # cpuacct.usage_user and cpuacct.usage_sys count whole ticks, and do not add up to cpuacct.usage; these do.
 CPU_USAGE_V1: Final[Rows] = (
     (c.CGROUP_CPU_USAGE, _number("cpuacct.usage", _NANO)),
-    (c.CGROUP_CPU_USER, _field("cpuacct.stat", "user", _TICKS)),
-    (c.CGROUP_CPU_SYSTEM, _field("cpuacct.stat", "system", _TICKS)),
+    (c.CGROUP_CPU_USER, _field("cpuacct.stat", "user", TICKS)),
+    (c.CGROUP_CPU_SYSTEM, _field("cpuacct.stat", "system", TICKS)),
 )
 
 _PERIODS: Final[Rows] = (

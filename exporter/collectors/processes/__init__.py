@@ -14,9 +14,10 @@ from exporter import catalogue as c
 from exporter.catalogue import Family
 from exporter.collectors.base import CollectorOptions, HostCollector
 from exporter.collectors.processes.finders import finder
-from exporter.collectors.processes.look import TICKS, Look, Process, Unknown
+from exporter.collectors.processes.look import Look, Process, Unknown
 from exporter.collectors.processes.options import Group, ProcessesOptions
 from exporter.collectors.processes.tally import Tally
+from exporter.collectors.procfs import TICKS
 from exporter.safe.text import label_text
 
 _SUMS: Final[tuple[tuple[Family, str], ...]] = (
@@ -27,7 +28,7 @@ _SUMS: Final[tuple[tuple[Family, str], ...]] = (
 Values = Iterator[tuple[Family, tuple[str, ...], float]]
 
 
-class Watched:
+class _AtWork:
     """One configured group at work."""
 
     def __init__(self, group: Group) -> None:
@@ -64,7 +65,7 @@ class Processes(HostCollector):
     def __init__(self, options: CollectorOptions | None = None, proc: Path = Path("/proc")) -> None:
         super().__init__(options)
         groups = self.options.groups if isinstance(self.options, ProcessesOptions) else ()
-        self._groups = [Watched(group) for group in groups]
+        self._groups = [_AtWork(group) for group in groups]
         self._proc = proc
 
     def collect(self) -> Iterable[Metric]:
@@ -87,7 +88,7 @@ class Processes(HostCollector):
         return [family.metric(values) for family, values in samples.items()]
 
 
-def _values(group: Watched, members: Collection[Process], look: Look) -> Values:
+def _values(group: _AtWork, members: Collection[Process], look: Look) -> Values:
     labels, tally = (group.name,), group.tally
     yield c.PROCESS_MEMBERS, labels, len(members)
     yield c.PROCESS_CPU, (*labels, "user"), tally.user / TICKS

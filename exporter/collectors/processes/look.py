@@ -12,8 +12,8 @@ from typing import Final
 
 import msgspec
 
-TICKS: Final = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
-"""So many are a second in /proc."""
+from exporter.collectors.procfs import TICKS
+
 PAGE: Final = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 _LONGEST: Final = 32 * 1024
 """Bytes of any file that are looked at: command lines may have megabytes."""

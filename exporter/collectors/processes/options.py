@@ -8,8 +8,8 @@ from typing import Annotated, Final
 import msgspec
 
 from exporter.collectors.base import CollectorOptions
+from exporter.collectors.filters import check_expressions
 from exporter.safe.documents import shown
-from exporter.safe.text import one_line
 
 _WAYS: Final = ("command", "pid_file", "unit")
 _UNIT: Final = re.compile(r"[^/\s]+\.(service|scope|slice)")
@@ -35,7 +35,7 @@ class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         if len(given) > 1:
             raise ValueError(f"{given[1]}: found it beside {given[0]}, wanted one of the two")
         if self.command is not None:
-            _check_pattern(self.command)
+            check_expressions(self, "command")
         if self.unit is not None and not _UNIT.fullmatch(self.unit):
             raise ValueError(f"unit: found {shown(self.unit)}, wanted the name of a .service, .scope or .slice")
         if self.pid_file is not None and "\0" in self.pid_file:
@@ -52,11 +52,3 @@ class ProcessesOptions(CollectorOptions, frozen=True, forbid_unknown_fields=True
         for index, name in enumerate(names):
             if name in names[:index]:
                 raise ValueError(f"groups[{index}].name: found {shown(name)} a second time, wanted a name of its own")
-
-
-def _check_pattern(pattern: str) -> None:
-    try:
-        re.compile(pattern)
-    except (re.error, OverflowError, RecursionError) as error:
-        why = one_line(str(error), 100)
-        raise ValueError(f"command: found {shown(pattern)} ({why}), wanted a regular expression") from None
