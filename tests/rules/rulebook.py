@@ -1,0 +1,100 @@
+"""The rules under `prometheus/rules`: what they record, what they alert on, and which metrics they read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import promql_parser
+import yaml
+
+from tests.servers import ROOT
+
+PROMETHEUS: Final = ROOT / "prometheus"
+RULES: Final = PROMETHEUS / "rules"
+RUNBOOKS: Final = ROOT / "docs" / "runbooks"
+CHILDREN: Final = ("lhs", "rhs", "expr", "param", "vector_selector")
+"""Where an expression of the parser holds others, each kind some of these."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule: of an alert, unless it records a series."""
+
+    file: str
+    group: str
+    name: str
+    expr: str
+    is_alert: bool
+    holds: str = "0s"
+    labels: dict[str, str] = field(default_factory=dict)
+    annotations: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def reads(self) -> set[str]:
+        """The metrics that its expression names."""
+        return set(metrics_of(self.expr))
+
+
+def metrics_of(expr: str) -> Iterator[str]:
+    """The names of the metrics in an expression; ValueError if it is none."""
+    return _names(promql_parser.parse(expr))
+
+
+def _names(node: Any) -> Iterator[str]:
+    if isinstance(node, promql_parser.VectorSelector):
+        named = [matcher.value for matcher in node.matchers.matchers if matcher.name == "__name__"]
+        yield from [node.name] if node.name else named
+    below = [getattr(node, name) for name in CHILDREN if getattr(node, name, None) is not None]
+    for child in [*below, *getattr(node, "args", ())]:
+        yield from _names(child)
+
+
+@cache
+def rules() -> tuple[Rule, ...]:
+    """All rules of all files."""
+    return tuple(rule for path in sorted(RULES.glob("*.yml")) for rule in rules_of(path))
+
+
+def rules_of(path: Path) -> Iterator[Rule]:
+    """The rules of one file."""
+    for group in yaml.safe_load(path.read_text())["groups"]:
+        for rule in group["rules"]:
+            yield Rule(
+                file=path.name,
+                group=group["name"],
+                name=rule.get("alert") or rule["record"],
+                expr=str(rule["expr"]),
+                is_alert="alert" in rule,
+                holds=rule.get("for", "0s"),
+                labels=rule.get("labels", {}),
+                annotations=rule.get("annotations", {}),
+            )
+
+
+def alerts() -> tuple[Rule, ...]:
+    """Those that fire."""
+    return tuple(rule for rule in rules() if rule.is_alert)
+
+
+def records() -> tuple[Rule, ...]:
+    """Those that record a series."""
+    return tuple(rule for rule in rules() if not rule.is_alert)
+
+
+def sources(expr: str) -> set[str]:
+    """The metrics, recorded ones resolved, that an expression rests on, and the targets that it compares with."""
+    recorded: dict[str, set[str]] = {}
+    for rule in records():
+        recorded.setdefault(rule.name, set()).update(rule.reads)
+    found: set[str] = set()
+    left = set(metrics_of(expr))
+    while left:
+        name = left.pop()
+        if name not in found:
+            found.add(name)
+            left |= recorded.get(name, set())
+    return {name for name in found if name not in recorded or name.startswith("taskqueue_target:")}
