@@ -102,8 +102,9 @@ bench: .venv-test/.made ## load generators and measurements
 	@.venv-test/bin/python -m bench
 
 .PHONY: docs
-docs: .venv-test/.made ## the metrics reference, from the catalogue
+docs: .venv-test/.made ## the references of metrics and alerts, from the catalogue and the rules
 	@.venv-test/bin/python -m exporter.catalogue > docs/metrics.md
+	@.venv-test/bin/python -m scripts.alerts_reference > docs/alerts.md
 
 # In an environment of its own: it must work when the pinned files do not.
 .PHONY: requirements

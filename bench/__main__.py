@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from bench import feeds, ground, hooks, render, scrape, standing, unkept
+from bench import feeds, ground, hooks, render, rules, scrape, standing, unkept
 
 BENCHES = {
     "feeds": feeds.main,
     "ground": ground.main,
     "hooks": hooks.main,
     "render": render.main,
+    "rules": rules.main,
     "scrape": scrape.main,
     "standing": standing.main,
     "unkept": unkept.main,

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import yaml
 
-from tests.rules.rulebook import RULES
+from scripts.rulebook import RULES
 
 UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 DURATION: Final = r"(?:\d+(?:ms|[smhdw]))+"

@@ -11,11 +11,12 @@ from typing import Any, Final
 import promql_parser
 import yaml
 
-from tests.servers import ROOT
-
+ROOT: Final = Path(__file__).resolve().parent.parent
 PROMETHEUS: Final = ROOT / "prometheus"
 RULES: Final = PROMETHEUS / "rules"
 RUNBOOKS: Final = ROOT / "docs" / "runbooks"
+TARGET: Final = "taskqueue_target:"
+"""What the names of targets begin with."""
 CHILDREN: Final = ("lhs", "rhs", "expr", "param", "vector_selector")
 """Where an expression of the parser holds others, each kind some of these."""
 
@@ -34,14 +35,15 @@ class Rule:
     annotations: dict[str, str] = field(default_factory=dict)
 
     @property
-    def reads(self) -> set[str]:
+    def reads(self) -> frozenset[str]:
         """The metrics that its expression names."""
-        return set(metrics_of(self.expr))
+        return metrics_of(self.expr)
 
 
-def metrics_of(expr: str) -> Iterator[str]:
+@cache
+def metrics_of(expr: str) -> frozenset[str]:
     """The names of the metrics in an expression; ValueError if it is none."""
-    return _names(promql_parser.parse(expr))
+    return frozenset(_names(promql_parser.parse(expr)))
 
 
 def _names(node: Any) -> Iterator[str]:
@@ -75,11 +77,13 @@ def rules_of(path: Path) -> Iterator[Rule]:
             )
 
 
+@cache
 def alerts() -> tuple[Rule, ...]:
     """Those that fire."""
     return tuple(rule for rule in rules() if rule.is_alert)
 
 
+@cache
 def records() -> tuple[Rule, ...]:
     """Those that record a series."""
     return tuple(rule for rule in rules() if not rule.is_alert)
@@ -97,4 +101,13 @@ def sources(expr: str) -> set[str]:
         if name not in found:
             found.add(name)
             left |= recorded.get(name, set())
-    return {name for name in found if name not in recorded or name.startswith("taskqueue_target:")}
+    return {name for name in found if name not in recorded or name.startswith(TARGET)}
+
+
+def targets() -> dict[str, str]:
+    """The defaults of `targets.yml` by name, without the prefix."""
+    return {
+        rule.name.removeprefix(TARGET): rule.expr
+        for rule in records()
+        if rule.name.startswith(TARGET) and not rule.labels
+    }

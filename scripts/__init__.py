@@ -1,0 +1,1 @@
+"""What generates documents from the project's other files."""
