@@ -48,7 +48,7 @@ def reference() -> Iterator[str]:
 def _row(name: str, same: list[Rule]) -> str:
     """One alert, which may have a rule for each severity."""
     severities = " or ".join(dict.fromkeys(rule.labels["severity"] for rule in same))
-    holds = " or ".join(dict.fromkeys(rule.holds for rule in same)).replace("0s", "at once")
+    holds = " or ".join(dict.fromkeys("at once" if rule.holds == "0s" else rule.holds for rule in same))
     cells = (f"[{name}](runbooks/{name}.md)", severities, fires_when(name), holds, _thresholds(same))
     return f"| {' | '.join(cells)} |"
 

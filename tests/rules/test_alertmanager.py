@@ -146,7 +146,7 @@ def test_of_each_alert_with_two_severities_the_higher_is_heard() -> None:
         for label in (FAMILIES[metric].labels if alert.name in several and metric in FAMILIES else ())
     }
     assert {"queue", "mountpoint"} <= of_their_metrics
-    of_parts_of_a_queue = {"state", "task", "outcome"}  # which recorded series add up
+    of_parts_of_a_queue = {"state", "task", "outcome", "feed"}  # which recorded series put together
     assert of_their_metrics - of_parts_of_a_queue <= set(rule["equal"])
 
 
