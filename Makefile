@@ -15,6 +15,8 @@ UNITS := -m pytest -q -n 3 --dist loadfile --ignore tests/e2e
 IN_PAIRS := $(wildcard $(patsubst %,tests/e2e/test_%.py, birth truth_arq truth_celery))
 ALONE := $(wildcard $(patsubst %,tests/e2e/test_%.py, acl cardinality faults feed_faults flood http scale))
 BESIDE_EACH_OTHER := -n 4 --dist loadfile
+# Rules that run many times as fast as they should do not wait for a busy machine.
+ALERTING := $(wildcard $(patsubst %,tests/e2e/test_%.py, alerts alerts_outage alerts_demo replicas))
 
 # Workers of older versions of arq run in environments of their own: of the oldest in every run of the tests, of these
 # in `make test-matrix`. The newest is in the environment of the tests.
@@ -38,14 +40,15 @@ test: servers lint test-main test-celery57 test-newest ## servers, lint and all 
 .PHONY: test-main
 test-main: .venv-test/.made .venv-arq023/.made $(CELERIES:%=%/.made) ## all tests, on the first Python
 	@.venv-test/bin/python $(UNITS)
-	@.venv-test/bin/python -m pytest -q --durations 10 $(BESIDE_EACH_OTHER) tests/e2e $(IN_PAIRS:%=--ignore %) $(ALONE:%=--ignore %)
+	@.venv-test/bin/python -m pytest -q --durations 10 $(BESIDE_EACH_OTHER) tests/e2e $(IN_PAIRS:%=--ignore %) $(ALONE:%=--ignore %) $(ALERTING:%=--ignore %)
 	@.venv-test/bin/python -m pytest -q -n 2 --dist load $(IN_PAIRS)
+	@.venv-test/bin/python -m pytest -q --durations 10 $(BESIDE_EACH_OTHER) $(ALERTING)
 	@.venv-test/bin/python -m pytest -q --durations 20 $(ALONE)
 
 # The exporter with the newest redis-py, watching jobs of the arq that cannot live beside it: all that it asks of a Redis
 # goes through redis-py, or is said as that says it. What it makes of the answers is the same in both stacks.
 OF_CELERY57 := TEST_EXPORTER_PYTHON=$(CURDIR)/.venv-celery57/bin/python .venv-test/bin/python
-ASKS_REDIS := acl layouts queues workers hook_workers celery_queues celery_workers celery_inspect reaching sentinel
+ASKS_REDIS := acl layouts queues hook_workers celery_queues celery_inspect reaching sentinel
 .PHONY: test-celery57
 test-celery57: .venv-test/.made .venv-celery57/.made ## end-to-end tests of what it asks of Redis, with the exporter in the stack of Celery 5.7
 	@echo "what it asks of Redis, with the exporter in the stack of Celery 5.7"
@@ -64,14 +67,16 @@ test-matrix: .venv-test/.made $(OLDER_ARQS:%=.venv-arq%/.made) $(CELERIES:%=%/.m
 	    echo "ends of tasks with $$($$python -c 'import celery; print("celery", celery.__version__)')"; \
 	    TEST_CELERY_PYTHONS=$(CURDIR)/$$python .venv-test/bin/python -m pytest -q tests/e2e/test_celery_endings.py || status=1; \
 	done; \
+	echo "ten minutes of the demo, with the rules as they are"; \
+	TEST_DEMO_SECONDS=600 .venv-test/bin/python -m pytest -q tests/e2e/test_alerts_demo.py || status=1; \
 	echo "an outage of a minute"; \
 	TEST_OUTAGE_SECONDS=60 .venv-test/bin/python -m pytest -q tests/e2e/test_celery_outage.py || status=1; \
 	exit $$status
 
 # What depends on the interpreter or on what is installed beside it; the systems' own logic is left to `make test-matrix`.
 .PHONY: test-newest
-test-newest: NOT_ON_EACH := --ignore tests/systems --ignore tests/hooks
-test-newest: .venv-test/.made ## units but those of the systems and the hook, on the newest Python where present
+test-newest: NOT_ON_EACH := --ignore tests/systems --ignore tests/hooks --ignore tests/rules
+test-newest: .venv-test/.made ## units but those of the systems, the hook and the rules, on the newest Python where present
 	$(call on-each,$(lastword $(OTHER_PYTHONS)),NOT_ON_EACH='$(NOT_ON_EACH)')
 
 # Runs on those of these Pythons that are present, but for the one that runs all tests.

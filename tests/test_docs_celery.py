@@ -1,18 +1,15 @@
-"""The document on Celery says what the program does, and its alerts fire when they should."""
+"""The document on Celery says what the program does."""
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Final
-
-import pytest
 
 from exporter import catalogue
 from exporter.systems.celery import Celery
 from exporter.systems.celery.features import permissions
 from exporter.systems.celery.options import CeleryOptions
-from tests.documents import ALWAYS_0, ALWAYS_1, LATELY, MINUTES, NOW, Document, Values, case, quoted
+from tests.documents import Document, quoted
 
 DOCUMENT: Final = Document("celery.md")
 
@@ -53,51 +50,3 @@ def test_what_each_feature_needs() -> None:
 
 def test_links_within_lead_somewhere() -> None:
     assert DOCUMENT.loose_links() == set()
-
-
-# -- alerts -----------------------------------------------------------------------------------------------------
-
-BEAT: Final = 'task_last_finished_timestamp_seconds{task="nightly", outcome="succeeded"}'
-WELL: Final[Values] = {
-    'queue_workers{queue="q"}': ALWAYS_1,
-    'queue_jobs{queue="q", state="ready"}': ALWAYS_1,
-    'queue_last_progress_timestamp_seconds{queue="q"}': NOW,
-    'queue_oldest_ready_timestamp_seconds{queue="q"}': NOW,
-    'queue_oldest_running_timestamp_seconds{queue="q"}': NOW,
-    'worker_up{worker="w"}': ALWAYS_1,
-    "oldest_unacked_timestamp_seconds{}": NOW,
-    "unacked_visibility_timeout_seconds{}": f"3600x{MINUTES}",
-    'jobs_finished_total{queue="q", task="t", outcome="not_found"}': ALWAYS_0,
-    BEAT: NOW,
-    "feed_lost_events_total{}": ALWAYS_0,
-    'collector_success{collector="celery"}': ALWAYS_1,
-    'feed_connected{feed="events"}': ALWAYS_1,
-}
-ILL: Final[dict[str, Values]] = {
-    "CeleryNoWorkers": {'queue_workers{queue="q"}': ALWAYS_0},
-    "CeleryStandsStill": {'queue_last_progress_timestamp_seconds{queue="q"}': ALWAYS_0},
-    "CeleryLate": {'queue_oldest_ready_timestamp_seconds{queue="q"}': ALWAYS_0},
-    "CeleryRunsTooLong": {'queue_oldest_running_timestamp_seconds{queue="q"}': ALWAYS_0},
-    "CeleryWorkerLost": {'worker_up{worker="w"}': ALWAYS_0},
-    "CeleryRunsTwiceSoon": {"oldest_unacked_timestamp_seconds{}": ALWAYS_0},
-    "CeleryTasksNobodyCanRun": {'jobs_finished_total{queue="q", task="t", outcome="not_found"}': LATELY},
-    "CeleryBeatDidNotRun": {BEAT: f"_x{MINUTES}"},
-    "CeleryEventsLost": {"feed_lost_events_total{}": LATELY},
-    "CeleryNotCounted": {'feed_connected{feed="events"}': ALWAYS_0},
-}
-"""By alert what is otherwise than when all is well."""
-
-
-def test_every_alert_has_its_case() -> None:
-    assert {*ILL} == DOCUMENT.alerts()
-
-
-@pytest.mark.needs("promtool")
-def test_alerts_fire_when_they_should_and_not_else(tmp_path: Path) -> None:
-    at_90 = f"{MINUTES}m"
-    cases = [case("celery", "1m", WELL | values, {at_90: alert}) for alert, values in ILL.items()]
-    cases.append(case("celery", "1m", WELL, {at_90: None}))
-    # a beat task that ran once, told of by an exporter that was started anew an hour later
-    cases.append(case("celery", "1h", {BEAT: "0x1 _x40"}, {"25h": None, "27h": "CeleryBeatDidNotRun"}))
-
-    DOCUMENT.check_alerts(cases, tmp_path)
