@@ -67,6 +67,7 @@ test-matrix: .venv-test/.made $(OLDER_ARQS:%=.venv-arq%/.made) $(CELERIES:%=%/.m
 	    echo "ends of tasks with $$($$python -c 'import celery; print("celery", celery.__version__)')"; \
 	    TEST_CELERY_PYTHONS=$(CURDIR)/$$python .venv-test/bin/python -m pytest -q tests/e2e/test_celery_endings.py || status=1; \
 	done; \
+	! command -v go >/dev/null || $(MAKE) pint || status=1; \
 	echo "ten minutes of the demo, with the rules as they are"; \
 	TEST_DEMO_SECONDS=600 .venv-test/bin/python -m pytest -q tests/e2e/test_alerts_demo.py || status=1; \
 	echo "an outage of a minute"; \
@@ -102,6 +103,13 @@ lint: .venv-test/.made ## ruff and mypy --strict
 	@.venv-test/bin/ruff format --check
 	@.venv-test/bin/mypy
 
+.PHONY: pint
+pint: .pint ## cloudflare/pint over the rules of Prometheus; takes Go, which builds it the first time
+	@./.pint --no-color --log-level warn --offline --config prometheus/pint/pint.hcl lint --fail-on=warning prometheus/rules
+
+.pint: prometheus/pint/go.mod prometheus/pint/go.sum
+	@go -C prometheus/pint build -o $(CURDIR)/.pint github.com/cloudflare/pint/cmd/pint
+
 .PHONY: bench
 bench: .venv-test/.made ## load generators and measurements
 	@.venv-test/bin/python -m bench
@@ -118,7 +126,7 @@ requirements: .venv-uv/.made ## resolve requirements/*.txt anew (UPGRADE=1: to t
 
 .PHONY: clean
 clean: ## remove environments, caches and build results
-	@rm -rf .venv .venv-* .pytest_cache .mypy_cache .ruff_cache hooks/.ruff_cache .hypothesis dist build
+	@rm -rf .venv .venv-* .pint .pytest_cache .mypy_cache .ruff_cache hooks/.ruff_cache .hypothesis dist build
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/.made: pyproject.toml hooks/pyproject.toml requirements/stack-arq.txt requirements/build.txt

@@ -1,6 +1,6 @@
-# What pint (github.com/cloudflare/pint, 0.80 or later) checks of the rules, from the root of the repository:
+# What pint (github.com/cloudflare/pint, 0.80 or later) checks of the rules:
 #
-#   pint --offline --config prometheus/pint.hcl lint --fail-on=warning prometheus/rules
+#   make pint
 #
 # Without --offline, and with a block `prometheus "..." { uri = "http://localhost:9090" }` here, it also asks that
 # Prometheus whether the series are there.
