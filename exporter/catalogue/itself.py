@@ -7,7 +7,7 @@ from exporter.catalogue.family import Family
 BROKER_UP = Family(
     "taskqueue_broker_up",
     "gauge",
-    "1 if the broker answered PING within the deadline of this scrape, 0 else.",
+    "1 if the broker answered PING within the deadline of this scrape, 0 else, and where it answered with an error.",
     ("broker",),
 )
 COLLECTOR_SUCCESS = Family(
