@@ -61,7 +61,7 @@ def fires_when(name: str) -> str:
 
 
 def _thresholds(same: list[Rule]) -> str:
-    read = {name for rule in same for name in sources(rule.expr) if name.startswith(TARGET)}
+    read = {name for rule in same for name in sources(rule.expr) if name.startswith(TARGET) and name != f"{TARGET}.+"}
     defaults = targets()
     named = (name.removeprefix(TARGET) for name in sorted(read))
     return ", ".join(f"`{name}` {defaults[name]}" if name in defaults else f"`{name}`" for name in named) or "none"

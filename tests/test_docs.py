@@ -80,7 +80,9 @@ def test_every_flag_is_documented_with_its_variable_and_default(command: str) ->
 def test_every_metric_that_a_document_names_is_in_the_catalogue() -> None:
     for document in DOCUMENTS:
         # What stands between colons was recorded by a rule: `tests/rules` looks at those.
-        names = set(re.findall(r"(?<!:)taskqueue_(?!hooks\b|targets\b)[a-z0-9_]+[a-z0-9](?![a-z0-9_*…:])", document.read_text()))
+        names = set(
+            re.findall(r"(?<!:)taskqueue_(?!hooks\b|targets\b)[a-z0-9_]+[a-z0-9](?![a-z0-9_*…:])", document.read_text())
+        )
         unknown = {name for name in names if _family(name) not in catalogue.FAMILIES}
         assert not unknown, f"{document.name}: {sorted(unknown)}"
 

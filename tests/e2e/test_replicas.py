@@ -9,7 +9,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -41,11 +41,12 @@ SCRAPE_INTERVAL = 15 / FACTOR
 INTERVAL = 30 / FACTOR
 WINDOW = 315 / FACTOR
 TOLERANCE = 0.02
-COUNTS_AGREE = 0.05
-"""Of numbers of jobs: how long a scrape takes, and which replica is scraped first, weighs twenty times as much."""
+ENOUGH = 200
+"""Events from which on a sum is compared. Of fewer, the one or two that are between two scrapes when the rules go over
+from one replica to the other are more than the tolerance."""
 DEADLINE = 60.0
 HOLD = "TASKQUEUE_EXPORTER_BIRTH_HOLD"
-SEND_EVERY = 0.07
+SEND_EVERY = 0.05
 BEHIND = 12
 """Jobs that always wait for one slow worker, so that each of its jobs is late; it gets as many as it can do."""
 SLOW, EACH = QUEUES[1], 6
@@ -68,7 +69,7 @@ PLANS = (
 )
 """What becomes of ten jobs."""
 WORKERS = (
-    worker_command("steady", "--queues", QUEUES[0], concurrency=12),
+    worker_command("steady", "--queues", QUEUES[0], concurrency=16),
     worker_command("slow", "--queues", SLOW, concurrency=1),
 )
 
@@ -200,12 +201,21 @@ def one_complete(prometheus: PrometheusServer) -> bool:
     return complete(prometheus) == 1
 
 
+def enough(record: Path, before: Collection[str]) -> bool:
+    """So many jobs were retried that their number can be compared; of the others there are more."""
+    return sum(job.retried for job_id, job in read(record).items() if job_id not in before) >= ENOUGH
+
+
 def recorded(prometheus: PrometheusServer, rate: str, since: float, until: float) -> float:
     """How many events the recorded rates tell of."""
     seconds = f"[{round((until - since) * 1000)}ms]"
     return INTERVAL * (prometheus.value(f"sum(sum_over_time({rate}{seconds}))", until) or 0.0)
 
 
+SLOW_LATE = f'queue:taskqueue_job_wait_late:rate5m{{queue="{SLOW}"}}'
+SLOW_OBSERVED = f'queue:taskqueue_job_wait_observed:rate5m{{queue="{SLOW}"}}'
+"""An exporter that starts does not know since when those wait that were sent before. Nearly all of this queue are
+late, so that their share is not touched by it; among the jobs of both queues it would be."""
 RATES: dict[str, Callable[[Job], float]] = {
     'queue_outcome:taskqueue_jobs_finished:rate5m{outcome="succeeded"}': lambda job: job.how == "succeeded",
     'queue_outcome:taskqueue_jobs_finished:rate5m{outcome="failed"}': lambda job: job.how != "succeeded",
@@ -214,16 +224,19 @@ RATES: dict[str, Callable[[Job], float]] = {
     "queue_task:taskqueue_jobs_retried:rate5m": lambda job: job.retried,
     "queue_task_exception:taskqueue_job_exceptions:rate5m": lambda job: job.how != "succeeded",
     "queue:taskqueue_job_wait_observed:rate5m": lambda job: job.wait is not None,
-    "queue:taskqueue_job_wait_late:rate5m": lambda job: (job.wait or 0.0) > LATE,
+    SLOW_OBSERVED: lambda job: job.enqueued.queue == SLOW,
+    SLOW_LATE: lambda job: job.enqueued.queue == SLOW and (job.wait or 0.0) > LATE,
     'queue_le:taskqueue_job_run_seconds_bucket:rate5m{le="+Inf"}': lambda job: job.run is not None,
     "queue:taskqueue_jobs_valid:rate5m": lambda job: 1,
     "queue:taskqueue_jobs_bad:rate5m": lambda job: job.how != "succeeded",
 }
 """Recorded rates, and what a job adds to them."""
+SUMS = RATES.keys() - {SLOW_LATE, SLOW_OBSERVED}
+"""The rates of which there are always enough events."""
 SHARES = (
     ("queue:taskqueue_jobs_bad:rate5m", "queue:taskqueue_jobs_valid:rate5m"),
     ("queue:taskqueue_jobs_retried:rate5m", "queue:taskqueue_jobs_valid:rate5m"),
-    ("queue:taskqueue_job_wait_late:rate5m", "queue:taskqueue_job_wait_observed:rate5m"),
+    (SLOW_LATE, SLOW_OBSERVED),
 )
 
 
@@ -256,7 +269,7 @@ def test_recorded_rates_are_true_while_exporters_restart_and_scrapes_are_missed(
             wait(one_complete, prometheus)
             wait(both_complete, prometheus)
             first.restart()
-            time.sleep(WINDOW / 2)
+            wait_until(lambda: enough(record, before), DEADLINE, interval=1.0)
         wait_until(lambda: not unended(record), DEADLINE)
         wait(at_rest, prometheus)
     until = time.time()
@@ -265,16 +278,16 @@ def test_recorded_rates_are_true_while_exporters_restart_and_scrapes_are_missed(
     found = {rate: recorded(prometheus, rate, since, until) for rate in RATES}
     true = {rate: float(sum(adds(job) for job in jobs)) for rate, adds in RATES.items()}
     assert all(true.values()), true
-    off = {
-        rate: f"{found[rate]:.1f}, not {true[rate]:g}"
-        for rate in RATES
-        if abs(found[rate] / true[rate] - 1) > COUNTS_AGREE
-    }
-    assert not off
+    off = {rate: found[rate] / true[rate] - 1 for rate in RATES}
+    print({rate: f"{found[rate]:.1f} of {true[rate]:g}, {off[rate]:+.2%}" for rate in RATES})
+    judged = {rate for rate in RATES if true[rate] >= ENOUGH}
+    assert judged >= SUMS, true
+    assert not {rate: (found[rate], true[rate]) for rate in judged if abs(off[rate]) > TOLERANCE}
     for part, whole in SHARES:
         share, true_share = found[part] / found[whole], true[part] / true[whole]
+        print(f"{part} of {whole} is {share:.4f}, {share / true_share - 1:+.2%}")
         assert abs(share / true_share - 1) <= TOLERANCE, f"{part} of {whole} is {share:.4f}, not {true_share:.4f}"
-    assert restarts_seen(prometheus, first, since, until) == 2
+    assert restarts_seen(prometheus, first, since - INTERVAL, until) == 2
 
 
 def restarts_seen(prometheus: PrometheusServer, replica: Replica, since: float, until: float) -> float | None:

@@ -38,8 +38,15 @@ HEARD: Final = {
     "HostMemoryPressure": "may be why the exporters are down",
 }
 """Alerts that are told of while no exporter of the job is up, with why. All others must be quiet then."""
-BROKERS_OWN: Final = {"BrokerDown", "RedisPersistenceFailed"}
-"""Those of a broker that are told of while it is down: that it is, and why it may refuse to answer."""
+NOT_OF_A_BROKER: Final = {
+    "BrokerDown": "it says so",
+    "RedisPersistenceFailed": "why a Redis may refuse to answer",
+    **dict.fromkeys(("ExporterDown", "ExportersAllDown", "ExporterAbsent"), "of exporters"),
+    **dict.fromkeys(("TargetMissing", "RuleEvaluationFailing", "Watchdog"), "of rules"),
+    **dict.fromkeys(("HostDiskFilling", "HostMemoryPressure"), "of hosts"),
+}
+"""Alerts that are told of while a broker is down, with why; and those that have none. All others must be quiet then."""
+
 
 pytestmark = pytest.mark.needs("amtool", "prometheus-alertmanager")
 
@@ -110,8 +117,20 @@ def test_only_the_watchdog_has_no_severity() -> None:
 
 
 def test_alerts_are_grouped_by_where_they_are() -> None:
-    assert PARSED["route"]["group_by"] == ["alertname", "job", "system", "broker", "queue"]
+    where = ["cluster", "namespace", "alertname", "job", "system", "broker", "queue"]
+    assert PARSED["route"]["group_by"] == where
     assert not [route for route in PARSED["route"]["routes"] if "group_by" in route]
+
+
+def test_times_are_what_the_document_says() -> None:
+    root = PARSED["route"]
+    dead_man, critical, _, info = root["routes"]
+
+    assert (root["group_wait"], root["group_interval"], root["repeat_interval"]) == ("30s", "5m", "12h")
+    assert (dead_man["group_wait"], dead_man["group_interval"], dead_man["repeat_interval"]) == ("0s", "1m", "50s")
+    assert critical["repeat_interval"] == "1h"
+    assert (info["group_interval"], info["repeat_interval"]) == ("1h", "7d")
+    assert PARSED["global"]["resolve_timeout"] == "5m"
 
 
 # -- inhibition: names ----------------------------------------------------------------------------------------------
@@ -222,6 +241,7 @@ LOUD: Final[Sequence[tuple[Labels, Labels]]] = [
     (NO_WORKERS, FAST_BURN),
     (FAST_BURN, alert("TaskFailing", "warning", TASK)),
     (NO_BROKER, alert("RedisPersistenceFailed", "critical", REDIS)),
+    (NO_BROKER, alert("SomebodyElses", "warning", BROKER)),
     (NO_WORKERS, alert("NoWorkersAtAll", "warning", [*BROKER, "system"])),
     (alert("JobsExpired", "warning", QUEUE), alert("QueueStalled", "critical", QUEUE)),
     (alert("QueueWaitTooLong", "warning", QUEUE), alert("QueueWaitTooLong", "critical", QUEUE)),
@@ -252,7 +272,7 @@ def cases() -> Iterator[Case]:
     for name in NAMES:
         everywhere = alert(name, "info", [*TASK, *FEED, *REDIS])
         yield Case(f"any exporter is up or {name} is quiet", NO_EXPORTER, everywhere, name not in {*HEARD})
-        yield Case(f"the broker is up or {name} is quiet", NO_BROKER, everywhere, name not in BROKERS_OWN)
+        yield Case(f"the broker is up or {name} is quiet", NO_BROKER, everywhere, name not in NOT_OF_A_BROKER)
         yield Case(f"one exporter is up: {name}", ONE_DOWN, everywhere, False)
         elsewhere = everywhere | {"instance": "another", "pod": "another"}
         yield Case(f"one exporter is up: {name} of the other", ONE_DOWN, elsewhere, False)

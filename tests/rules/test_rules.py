@@ -44,6 +44,8 @@ ASKED: Final = {"ALERTS", "ALERTS_FOR_STATE", f"{TARGET}NAME"}
 ALERTS = {rule.name: rule for rule in alerts()}
 CASES: Final = sorted((PROMETHEUS / "tests").glob("*.yml"))
 SECTIONS: Final = ["Meaning", "Likely causes", "Tell them apart", "What to do", "When to silence"]
+FIRES_WITHOUT_DATA: Final = {"Watchdog", "ExporterAbsent", "TargetMissing"}
+"""Alerts that are there to fire when there are no metrics."""
 UIDS: Final = {"tq-overview", "tq-system", "tq-task", "tq-redis", "tq-exporter"}
 
 
@@ -131,24 +133,43 @@ def groups_of_cases() -> Iterator[dict[str, Any]]:
         yield from cases_of(path).get("tests", [])
 
 
-def expectations(alert: str, what: str) -> list[tuple[set[str], list[Any]]]:
-    """Of the groups called `ALERT what`: the metrics they have, and how often they expect the alert to fire."""
+def expectations(alert: str, what: str, *, to_the_end: bool = False) -> list[tuple[set[str], list[Any]]]:
+    """Of the groups called `ALERT what`: the metrics they have, at all or at their end, and what fires when."""
     found = []
     for group in groups_of_cases():
         if re.match(rf"{alert} {what}\b", group.get("name", "")):
-            metrics = {metric for line in group.get("input_series", []) for metric in metrics_of(line["series"])}
+            series = group.get("input_series", [])
+            there = [line for line in series if not to_the_end or is_there_to_the_end(line["values"])]
+            metrics = {metric for line in there for metric in metrics_of(line["series"])}
             expected = [case["exp_alerts"] for case in group.get("alert_rule_test", []) if case["alertname"] == alert]
             found.append((metrics, expected))
     return found
+
+
+def is_there_to_the_end(values: str | int) -> bool:
+    """Whether the last of a series of a case is a value: neither a scrape that failed nor none at all."""
+    return not re.fullmatch(r"stale|_(x\d+)?", str(values).split()[-1])
+
+
+def own_metrics(alert: str) -> set[str]:
+    """What the alert rests on, but for targets: metrics of exporters, and the series recorded of them."""
+    exprs = [rule.expr for rule in alerts() if rule.name == alert]
+    names = {name for expr in exprs for name in sources(expr) | recorded(expr)}
+    return {name for name in names if not name.startswith(TARGET)}
 
 
 @pytest.mark.parametrize("alert", sorted(ALERTS))
 def test_each_alert_has_a_case_that_fires_one_that_does_not_and_one_without_data(alert: str) -> None:
     fires = expectations(alert, "fires")
     assert any(any(expected) for _, expected in fires), f"no case in which {alert} fires"
-    without = expectations(alert, "has no data")
+    without = expectations(alert, "has no data", to_the_end=True)
     assert without, f"no case without data for {alert}"
     assert all(expected for _, expected in without), f"a case without data says nothing of {alert}"
+    if alert not in FIRES_WITHOUT_DATA:
+        assert not any(any(expected) for _, expected in without), f"{alert} fires in a case without data"
+        # It lacks some of what the alert rests on: with all that a firing case has of it, there would be data.
+        own = own_metrics(alert)
+        assert not any(metrics >= fired & own for metrics, _ in without for fired, _ in fires), alert
     if alert != "Watchdog":
         quiet = expectations(alert, "does not fire")
         assert any(expected and not any(expected) for _, expected in quiet), f"no case in which {alert} is quiet"
