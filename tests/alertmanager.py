@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import re
 import shutil
@@ -13,9 +12,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from tests.servers import LOOPBACK, Process, free_port, wait_until
+from tests.ready_servers import ReadyServer
+from tests.servers import LOOPBACK, free_port, wait_until
 
-START_DEADLINE = 30.0
 EXECUTABLE = shutil.which("prometheus-alertmanager") or "alertmanager"
 """Debian's name, else that of everybody else."""
 
@@ -91,45 +90,21 @@ class Webhook:
                         yield alert
 
 
-class Alertmanager:
+class Alertmanager(ReadyServer):
     """`alertmanager` alone, with an empty storage in `directory`; whoever starts it stops it.
 
     `config` is the text of a configuration, or the path of one, beside which its templates are looked for.
     """
 
     def __init__(self, directory: Path, config: str | Path, port: int | None = None) -> None:
-        self._port = port or free_port()
         self.config_file = config if isinstance(config, Path) else directory / "alertmanager.yml"
         if isinstance(config, str):
             self.config_file.write_text(config)
         command = [
             *(EXECUTABLE, f"--config.file={self.config_file}", f"--storage.path={directory / 'alertmanager'}"),
-            *(f"--web.listen-address={LOOPBACK}:{self._port}", f"--web.external-url={self.url}"),
             "--cluster.listen-address=",  # else it looks for a private address, and ends where there is none
         ]
-        self._process = Process(command, directory / "alertmanager.log", cwd=directory)
-        try:
-            self._process.wait_until_ready(self._ready, START_DEADLINE)
-        except BaseException:
-            self._process.stop()
-            raise
-
-    @property
-    def url(self) -> str:
-        return f"http://{LOOPBACK}:{self._port}"
-
-    @property
-    def address(self) -> str:
-        """`host:port`, as Prometheus' `alertmanagers` take it."""
-        return f"{LOOPBACK}:{self._port}"
-
-    @property
-    def log(self) -> str:
-        """What it has logged so far."""
-        return self._process.log
-
-    def stop(self) -> None:
-        self._process.stop()
+        super().__init__(command, port or free_port(), directory / "alertmanager.log")
 
     def post(self, alerts: Sequence[Mapping[str, Any]]) -> None:
         """Tells it of alerts as Prometheus does: each with `labels`, and `annotations`, `startsAt`, `endsAt` and
@@ -143,20 +118,7 @@ class Alertmanager:
         found: list[dict[str, Any]] = json.loads(self._request("GET", f"/api/v2/alerts?{query}"))
         return found
 
-    def _ready(self) -> bool:
-        try:
-            self._request("GET", "/-/ready")
-        except (OSError, http.client.HTTPException, AssertionError):
-            return False
-        return True
-
     def _request(self, method: str, path: str, body: str | None = None) -> bytes:
-        connection = http.client.HTTPConnection(LOOPBACK, self._port, timeout=10.0)
-        try:
-            connection.request(method, path, body, {"Content-Type": "application/json"})
-            answer = connection.getresponse()
-            content = answer.read()
-        finally:
-            connection.close()
-        assert answer.status == 200, f"{method} {path}: {answer.status} {content.decode()}"
+        status, content = self.request(method, path, body)
+        assert status == 200, f"{method} {path}: {status} {content.decode()}"
         return content

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from tests.servers import LOOPBACK, Process, free_port
+from tests.ready_servers import ReadyServer
+from tests.servers import LOOPBACK, free_port
 
-START_DEADLINE = 30.0
 _CONFIG = """
 global: {{scrape_interval: 1s, scrape_timeout: 1s}}
 scrape_configs:
@@ -21,36 +20,15 @@ scrape_configs:
 """
 
 
-class PrometheusServer:
+class PrometheusServer(ReadyServer):
     """`prometheus` with an empty database in `directory`; whoever starts it stops it."""
 
     def __init__(self, directory: Path, config: str, *flags: str) -> None:
         """`config` is the text of its configuration, `flags` are further ones of its command."""
-        self._port = free_port()
         file = directory / "prometheus.yml"
         file.write_text(config)
-        command = [
-            *("prometheus", f"--config.file={file}", f"--storage.tsdb.path={directory / 'data'}"),
-            *(f"--web.listen-address={LOOPBACK}:{self._port}", f"--web.external-url={self.url}", *flags),
-        ]
-        self._process = Process(command, directory / "prometheus.log", cwd=directory)
-        try:
-            self._process.wait_until_ready(self._ready, START_DEADLINE)
-        except BaseException:
-            self._process.stop()
-            raise
-
-    @property
-    def url(self) -> str:
-        return f"http://{LOOPBACK}:{self._port}"
-
-    @property
-    def log(self) -> str:
-        """What it has logged so far."""
-        return self._process.log
-
-    def stop(self) -> None:
-        self._process.stop()
+        command = ["prometheus", f"--config.file={file}", f"--storage.tsdb.path={directory / 'data'}", *flags]
+        super().__init__(command, free_port(), directory / "prometheus.log")
 
     def value(self, query: str, at: float | None = None) -> float | None:
         """What an instant query gives at a Unix time, or now; None where it gives nothing. AssertionError where it
@@ -71,32 +49,17 @@ class PrometheusServer:
 
     def broken_rules(self) -> list[tuple[str, str]]:
         """The rules whose last evaluation failed: name and error."""
-        groups: dict[str, Any] = json.loads(self._get("/api/v1/rules")[1])
+        groups: dict[str, Any] = json.loads(self.request("GET", "/api/v1/rules")[1])
         rules = [rule for group in groups["data"]["groups"] for rule in group["rules"]]
         return [(rule["name"], rule["lastError"]) for rule in rules if rule["health"] == "err"]
 
     def _query(self, query: str, at: float | None) -> list[dict[str, Any]]:
         parameters = {"query": query} | ({} if at is None else {"time": repr(at)})
-        status, body = self._get(f"/api/v1/query?{urlencode(parameters)}")
+        status, body = self.request("GET", f"/api/v1/query?{urlencode(parameters)}")
         answer: dict[str, Any] = json.loads(body)
         assert status == 200, answer
         found: list[dict[str, Any]] = answer["data"]["result"]
         return found
-
-    def _ready(self) -> bool:
-        try:
-            return self._get("/-/ready")[0] == 200
-        except (OSError, http.client.HTTPException):
-            return False
-
-    def _get(self, path: str) -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection(LOOPBACK, self._port, timeout=10.0)
-        try:
-            connection.request("GET", path)
-            answer = connection.getresponse()
-            return answer.status, answer.read()
-        finally:
-            connection.close()
 
 
 class Prometheus(PrometheusServer):
