@@ -119,7 +119,7 @@ def test_a_command_line_made_to_keep_the_pattern_busy_does_not() -> None:
     command = ["python celery " * 2400, "-c", "echo up; read line"]
     with psutil.Popen(command, executable="/bin/sh", stdin=subprocess.PIPE, stdout=subprocess.PIPE) as hostile:
         assert hostile.stdout.readline()
-        watch, begun = Watch(by_command("python .*celery .*worker")), time.thread_time()
+        watch, begun = Watch(by_command("python .*celery .*worker of nobody")), time.thread_time()
 
         found = watch.look()
 
