@@ -19,6 +19,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from exporter import catalogue as c
 from scripts.rulebook import RULES
 from tests.e2e.prometheus import PrometheusServer
 from tests.servers import LOOPBACK, wait_until
@@ -33,23 +34,6 @@ USUAL_INTERVAL = 30
 EVALUATIONS = 3
 DEADLINE = 120.0
 OUTCOMES = ("succeeded", "failed", "aborted", "expired", "not_found", "rejected")
-WAIT = (
-    "0.1",
-    "0.5",
-    "1.0",
-    "2.0",
-    "5.0",
-    "10.0",
-    "30.0",
-    "60.0",
-    "120.0",
-    "300.0",
-    "900.0",
-    "3600.0",
-    "14400.0",
-    "+Inf",
-)
-RUN = ("0.01", "0.05", "0.1", "0.5", "1.0", "2.5", "5.0", "10.0", "30.0", "60.0", "300.0", "900.0", "3600.0", "+Inf")
 
 
 def main() -> None:
@@ -150,5 +134,6 @@ def _lines(tasks: int) -> Iterator[str]:
         yield f"taskqueue_jobs_retried_total{{{labels}}} @"
         yield f'taskqueue_job_exceptions_total{{{labels},exception="KeyError"}} @'
         yield from (f'taskqueue_jobs_finished_total{{{labels},outcome="{outcome}"}} @' for outcome in OUTCOMES)
-        yield from (f'taskqueue_job_wait_seconds_bucket{{{labels},le="{bound}"}} @' for bound in WAIT)
-        yield from (f'taskqueue_job_run_seconds_bucket{{{labels},le="{bound}"}} @' for bound in RUN)
+        for family in (c.JOB_WAIT, c.JOB_RUN):
+            bounds = [*map(float, family.buckets), "+Inf"]
+            yield from (f'{family.name}_bucket{{{labels},le="{bound}"}} @' for bound in bounds)

@@ -89,19 +89,24 @@ def records() -> tuple[Rule, ...]:
     return tuple(rule for rule in rules() if not rule.is_alert)
 
 
-def sources(expr: str) -> set[str]:
-    """The metrics, recorded ones resolved, that an expression rests on, and the targets that it compares with."""
-    recorded: dict[str, set[str]] = {}
+def rests_on(*exprs: str) -> set[str]:
+    """Every metric that expressions name, those that rules name to record these, and so on."""
+    reads: dict[str, set[str]] = {}
     for rule in records():
-        recorded.setdefault(rule.name, set()).update(rule.reads)
+        reads.setdefault(rule.name, set()).update(rule.reads)
     found: set[str] = set()
-    left = set(metrics_of(expr))
+    left = {name for expr in exprs for name in metrics_of(expr)}
     while left:
         name = left.pop()
-        if name not in found:
-            found.add(name)
-            left |= recorded.get(name, set())
-    return {name for name in found if name not in recorded or name.startswith(TARGET)}
+        found.add(name)
+        left |= reads.get(name, set()) - found
+    return found
+
+
+def sources(expr: str) -> set[str]:
+    """The metrics, recorded ones resolved, that an expression rests on, and the targets that it compares with."""
+    recorded = {rule.name for rule in records()}
+    return {name for name in rests_on(expr) if name not in recorded or name.startswith(TARGET)}
 
 
 def targets() -> dict[str, str]:

@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -63,31 +63,12 @@ class Webhook:
         self._thread.join()
         self._server.server_close()
 
-    def alerts(self, status: str | None = None, receiver: str | None = None, **labels: str) -> list[dict[str, Any]]:
-        """The alerts of all notifications so far, oldest first, that have these labels; a notification that is repeated
-        gives them again."""
-        return list(self._alerts(status, receiver, labels))
-
-    def wait_for_alert(
-        self, status: str = "firing", deadline: float = 30.0, receiver: str | None = None, **labels: str
-    ) -> dict[str, Any]:
-        """The first alert with these labels that a notification told; AssertionError after `deadline` seconds."""
-        found: dict[str, Any] = self.wait_for(lambda: next(self._alerts(status, receiver, labels), None), deadline)
-        return found
-
     def wait_for(self, found: Callable[[], Any], deadline: float = 30.0) -> Any:
         """The first true value of `found`; AssertionError, which lists what came instead, after `deadline` seconds."""
         try:
             return wait_until(found, deadline)
         except AssertionError as error:
             raise AssertionError(f"{error}; received: {json.dumps(self.received, indent=1)}") from None
-
-    def _alerts(self, status: str | None, receiver: str | None, labels: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-        for notification in list(self.received):
-            if receiver in (None, notification.get("receiver")):
-                for alert in notification.get("alerts", ()):
-                    if status in (None, alert["status"]) and labels.items() <= alert["labels"].items():
-                        yield alert
 
 
 class Alertmanager(ReadyServer):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +13,7 @@ from exporter.catalogue import FAMILIES
 from scripts.rulebook import PROMETHEUS, RULES, Rule, metrics_of, rules_of
 from tests.e2e.prometheus import Prometheus
 from tests.e2e.test_redis_exporter import Said, get, their_exporter
+from tests.promtool import promtool
 from tests.redis_exporter import LEFT_OUT, OURS, RENAMED, THEIRS, left_out
 from tests.servers import LOOPBACK, RedisServer, StartExporter, wait_until
 
@@ -63,11 +63,7 @@ def test_prometheus_loads_every_other_file() -> None:
 
 @pytest.mark.needs("promtool")
 def test_the_rules_do_what_their_cases_say() -> None:
-    cases = PROMETHEUS / "tests" / "compat.yml"
-
-    done = subprocess.run(["promtool", "test", "rules", cases], capture_output=True, text=True, check=False)
-
-    assert done.returncode == 0, done.stdout + done.stderr
+    promtool("test", "rules", PROMETHEUS / "tests" / "compat.yml")
 
 
 @pytest.mark.needs("promtool")
@@ -76,12 +72,9 @@ def test_the_file_can_be_loaded_as_the_comment_says(tmp_path: Path) -> None:
     uncommented = config.replace(f"# - rules/{FILE.name}", f"- rules/{FILE.name}").replace("- rules/", f"- {RULES}/")
     (tmp_path / "prometheus.yml").write_text(uncommented)
 
-    done = subprocess.run(
-        ["promtool", "check", "config", tmp_path / "prometheus.yml"], capture_output=True, text=True, timeout=60
-    )
+    said = promtool("check", "config", tmp_path / "prometheus.yml")
 
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert f"Checking {FILE}\n  SUCCESS: {len(RECORDED)} rules found" in done.stdout
+    assert f"Checking {FILE}\n  SUCCESS: {len(RECORDED)} rules found" in said
 
 
 @pytest.mark.needs("prometheus", "prometheus-redis-exporter")

@@ -18,7 +18,7 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from scripts.rulebook import RULES, records
+from scripts.rulebook import RULES, records, rests_on
 from tests.rules.replicas import (
     BROKER,
     GRID,
@@ -154,14 +154,7 @@ def unchanged(expr: str) -> str:
 def judged_rules(change: Change) -> str:
     """What is compared, and what it rests on: the other rules would take promtool as long again."""
     groups = yaml.safe_load((RULES / "recording.yml").read_text())
-    reads: dict[str, set[str]] = {}
-    for rule in records():
-        reads.setdefault(rule.name, set()).update(rule.reads)
-    needed, left = set[str](), set(RECORDED)
-    while left:
-        name = left.pop()
-        needed.add(name)
-        left |= reads.get(name, set()) - needed
+    needed = rests_on(*RECORDED)
     for group in groups["groups"]:
         group["rules"] = [
             rule | {"expr": change(str(rule["expr"]))} for rule in group["rules"] if rule["record"] in needed

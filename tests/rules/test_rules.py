@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -24,10 +23,12 @@ from scripts.rulebook import (
     alerts,
     metrics_of,
     records,
+    rests_on,
     rules,
     sources,
     targets,
 )
+from tests.promtool import promtool
 from tests.servers import ROOT
 
 ABROAD: Final = {
@@ -44,15 +45,11 @@ ASKED: Final = {"ALERTS", "ALERTS_FOR_STATE", f"{TARGET}NAME"}
 ALERTS = {rule.name: rule for rule in alerts()}
 CASES: Final = sorted((PROMETHEUS / "tests").glob("*.yml"))
 SECTIONS: Final = ["Meaning", "Likely causes", "Tell them apart", "What to do", "When to silence"]
-FIRES_WITHOUT_DATA: Final = {"Watchdog", "ExporterAbsent", "TargetMissing"}
+MISSING: Final = "TargetMissing"
+"""The alert that names all targets, and compares with none."""
+FIRES_WITHOUT_DATA: Final = {"Watchdog", "ExporterAbsent", MISSING}
 """Alerts that are there to fire when there are no metrics."""
 UIDS: Final = {"tq-overview", "tq-system", "tq-task", "tq-redis", "tq-exporter"}
-
-
-def promtool(*arguments: str | Path) -> None:
-    """Runs it; AssertionError with what it says."""
-    done = subprocess.run(["promtool", *arguments], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 # -- promtool -----------------------------------------------------------------------------------------------------
@@ -101,30 +98,17 @@ def alone(alert: str, path: Path, groups: list[dict[str, Any]], folder: Path) ->
     cases = cases_of(path)
     asked = [case["expr"] for group in groups for case in group.get("promql_expr_test", [])]
     exprs = [*asked, *(rule.expr for rule in alerts() if rule.name == alert)]
-    needed = {name for expr in exprs for name in recorded(expr)} | {alert}
+    needed = re.compile("|".join(rests_on(*exprs) | {alert}))  # a name, or the pattern of several
     rule_files = [(path.parent / name).resolve() for name in cases["rule_files"]]
     for file in rule_files:
         parsed = yaml.safe_load(file.read_text())
         for group in parsed["groups"]:
-            group["rules"] = [rule for rule in group["rules"] if {rule.get("alert"), rule.get("record")} & needed]
+            group["rules"] = [rule for rule in group["rules"] if needed.fullmatch(rule.get("alert") or rule["record"])]
         (folder / file.name).write_text(yaml.safe_dump(parsed, sort_keys=False))
     written = folder / f"{path.stem}-cases.yml"
     files = [file.name for file in rule_files]
     written.write_text(yaml.safe_dump(cases | {"rule_files": files, "tests": groups}, sort_keys=False, width=1000))
     return written
-
-
-def recorded(expr: str) -> set[str]:
-    """The recorded series that an expression rests on, whatever stands between."""
-    every = {rule.name for rule in records()} | NOT_ALWAYS_THERE
-    found: set[str] = set()
-    left = set(metrics_of(expr))
-    while left:
-        name = left.pop()
-        matching = {one for one in every if re.fullmatch(name, one)} - found
-        found |= matching
-        left |= {read for rule in records() if rule.name in matching for read in rule.reads}
-    return found
 
 
 def groups_of_cases() -> Iterator[dict[str, Any]]:
@@ -153,8 +137,7 @@ def is_there_to_the_end(values: str | int) -> bool:
 
 def own_metrics(alert: str) -> set[str]:
     """What the alert rests on, but for targets: metrics of exporters, and the series recorded of them."""
-    exprs = [rule.expr for rule in alerts() if rule.name == alert]
-    names = {name for expr in exprs for name in sources(expr) | recorded(expr)}
+    names = rests_on(*(rule.expr for rule in alerts() if rule.name == alert))
     return {name for name in names if not name.startswith(TARGET)}
 
 
@@ -209,9 +192,13 @@ def test_a_recorded_series_is_called_by_level_metric_and_operation(rule: Rule) -
 
 
 def test_every_target_is_compared_with() -> None:
-    compared = {name for rule in alerts() for name in sources(rule.expr)}
+    compared = {name for rule in alerts() if rule.name != MISSING for name in sources(rule.expr)}
     missing = {name for name in targets() if TARGET + name not in compared}
     assert not missing
+
+
+def test_every_target_is_missed_when_its_default_is_gone() -> None:
+    assert ALERTS[MISSING].reads == {TARGET + name for name in targets()}
 
 
 @pytest.mark.parametrize("document", [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))], ids=lambda p: p.stem)
