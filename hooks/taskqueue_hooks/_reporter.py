@@ -99,13 +99,13 @@ class Reporter:
     async def stop(self) -> None:
         """Write what is left and say goodbye, if Redis answers within a second."""
         task, self._task = self._task, None
+        leaves = self._leaves
         self._closing.set()
         self._news.set()
-        if task is not None and task.done() and self._ends:
-            task = background(self._say_goodbye())  # of jobs that ran on when it was over
         try:
-            if task is not None:
-                await end(task)
+            if task is not None and await ended_in_time(task) and leaves and self._ends:
+                # Of jobs that ran on when it was over: its goodbye may have been half said, or said long ago.
+                await ended_in_time(background(self._say_goodbye()))
         finally:
             await self._connection.drop()
 
@@ -216,11 +216,12 @@ class Reporter:
         )
 
 
-async def end(task: asyncio.Task[None]) -> None:
-    """Wait for a task that is about to end, and raise what it raised; if it does not end within a second, cancel it."""
-    ended, late = await asyncio.wait({task}, timeout=GOODBYE)
+async def ended_in_time(task: asyncio.Task[None]) -> bool:
+    """Whether a task that is about to end does so within a second; else cancel it. Raises what it raised."""
+    done, late = await asyncio.wait({task}, timeout=GOODBYE)
     if late:
         task.cancel()
         await asyncio.wait({task}, timeout=GATHER)
-    for one in ended:
+    for one in done:
         one.result()
+    return not late

@@ -19,7 +19,7 @@ from taskqueue_hooks import _reporter, instrument
 from taskqueue_hooks._jobs import KEY
 from taskqueue_hooks._lifetime import instrumented
 from taskqueue_hooks._options import Options
-from taskqueue_hooks._reporter import Reporter
+from taskqueue_hooks._reporter import GATHER, Reporter
 from tests.hooks.stage import BEAT, PREFIX, QUEUE, Stage
 from tests.servers import ROOT, StartRedis
 
@@ -283,6 +283,29 @@ async def test_when_main_ends_so_does_the_worker(stage: Stage) -> None:
     await worker.close()
     assert [(end["n"], end["task"]) for end in stage.ends()] == [("1", "held"), ("2", "noop")]
     assert stage.hashes() == []
+
+
+@pytest.mark.usefixtures("all_is_well")
+async def test_a_job_that_ends_while_the_goodbye_is_said(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker is taken back, but the task that did so is not done yet."""
+    direct = await start(stage, beat=BEAT)
+    connection, said, go_on = direct.reporter._connection, asyncio.Event(), asyncio.Event()
+    drop = connection.drop
+
+    async def held() -> None:
+        said.set()
+        await go_on.wait()
+        await drop()
+
+    monkeypatch.setattr(connection, "drop", held)
+    stage.runs[QUEUE].cancel()
+    await asyncio.wait_for(said.wait(), 30)
+    await direct.call(1)
+    closing = asyncio.create_task(direct.worker.close())
+    await asyncio.sleep(GATHER / 2)
+    go_on.set()
+    await closing
+    assert numbers(stage) == [1]
 
 
 async def test_a_job_without_end_keeps_no_worker_alive(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
