@@ -119,6 +119,10 @@ docs: .venv-test/.made ## the references of metrics and alerts, from the catalog
 	@.venv-test/bin/python -m exporter.catalogue > docs/metrics.md
 	@.venv-test/bin/python -m scripts.alerts_reference > docs/alerts.md
 
+.PHONY: dashboards
+dashboards: .venv-test/.made ## grafana/dashboards, from grafana/src
+	@.venv-test/bin/python -m grafana.src grafana/dashboards
+
 # In an environment of its own: it must work when the pinned files do not.
 .PHONY: requirements
 requirements: .venv-uv/.made ## resolve requirements/*.txt anew (UPGRADE=1: to the newest versions)

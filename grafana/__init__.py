@@ -1,0 +1,1 @@
+"""What Grafana shows: dashboards, made by `grafana.src`, and how it is provisioned with them."""

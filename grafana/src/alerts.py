@@ -1,0 +1,79 @@
+"""The alerts that fire, for the head of each dashboard: how many, and which, with ways to runbook and dashboard."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from grafana_foundation_sdk.builders import stat, table
+
+from grafana.src import limits, links
+from grafana.src.limits import over
+from grafana.src.panels import Query, Says, Size, mapping, number, restyled
+from grafana.src.promql import JOB, of
+from grafana.src.tables import COLOURED_TEXT, Column, Key, rows
+
+NONE: Final = "No alert fires"
+RULES: Final = "No data: are the rules loaded?"
+SEVERITIES: Final = mapping(
+    {
+        "critical": ("critical", limits.BAD),
+        "warning": ("warning", limits.WARNING),
+        "info": ("info", limits.NEUTRAL),
+    }
+)
+
+
+def of_labels(metric: str, labels: Sequence[str], *matchers: str) -> str:
+    """Series of alerts about what is selected. An alert that says nothing of a queue, say, is about every queue."""
+    narrowed = [f'{label}=~"|${label}"' for label in labels]
+    return of(metric, JOB, 'alertname!="Watchdog"', *matchers, *narrowed)
+
+
+def firing(labels: Sequence[str], size: Size) -> stat.Panel:
+    """How many fire; `labels` are the dashboard's variables that narrow them down."""
+    none = f"0 * count({of('instance:taskqueue_exporter_known:group', JOB)})"
+
+    def count(severity: str) -> Query:
+        fires = of_labels("ALERTS", labels, 'alertstate="firing"', f'severity="{severity}"')
+        return Query(f"count({fires}) or {none}", severity)
+
+    says = Says(
+        "Alerts that fire now, by severity, about what is selected.",
+        "0 and 0.",
+        "The table of alerts names them; each name leads to its runbook.",
+    )
+    panel = number("Firing alerts", says, "short", count("critical"), count("warning"), size=size, empty=RULES)
+    panel.override_by_name("critical", limits.override(over(bad=1)))
+    return panel.override_by_name("warning", limits.override(over(warning=1)))
+
+
+def table_of(labels: Sequence[str], size: Size = (24, 6)) -> table.Panel:
+    """Which fire, and since when."""
+    since = f"1000 * {of_labels('ALERTS_FOR_STATE', labels)}"
+    fires = of_labels("ALERTS", labels, 'alertstate="firing"')
+    values = {name: links.cell(name.capitalize()) for name in ("job", "system", "broker", "queue")}
+    keys = [
+        Key("alertname", "Alert", links.runbook(links.cell("Alert")), "Runbook", width=220),
+        Key("severity", "Severity", width=90),
+        Key("job", "Job", hidden=True),
+        Key("system", "System", links.to(links.ONE_SYSTEM, {"system": links.cell("System")}), "This system in depth"),
+        Key("broker", "Broker"),
+        Key("queue", "Queue", links.to(links.ONE_SYSTEM, values, keep=()), "This queue in depth"),
+        Key(
+            "task",
+            "Task",
+            links.to(links.ONE_TASK, {**values, "task": links.cell("Task")}, keep=()),
+            "This task in depth",
+        ),
+        Key("worker", "Worker"),
+        Key("instance", "Exporter"),
+    ]
+    says = Says(
+        "Every alert that fires about what is selected, with what it is about.",
+        "empty.",
+        "Click the alert for its runbook, the queue or task to look at it.",
+    )
+    column = Column("Since", f"{since} and ignoring (alertstate) {fires}", "dateTimeFromNow", width=140)
+    panel = rows("Alerts", says, keys, [column], size=size, empty=NONE, sort="Since")
+    return restyled(panel, "Severity", mappings=[SEVERITIES], custom_cellOptions=COLOURED_TEXT)

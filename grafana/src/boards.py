@@ -1,0 +1,10 @@
+"""All dashboards, the one that Grafana opens with first."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from grafana.src import overview
+from grafana.src.board import Board
+
+BOARDS: Final[tuple[Board, ...]] = (overview.BOARD,)

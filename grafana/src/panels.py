@@ -1,0 +1,232 @@
+"""Panels that explain themselves: each with a description, a unit, a legend and a text for when there is no data."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, Self, TypeAlias, TypeVar
+
+from grafana_foundation_sdk.builders import bargauge, common, heatmap, prometheus, stat, statetimeline, timeseries
+from grafana_foundation_sdk.builders import dashboard as builders
+from grafana_foundation_sdk.cog.builder import Builder
+from grafana_foundation_sdk.cog.variants import Dataquery
+from grafana_foundation_sdk.models import common as options
+from grafana_foundation_sdk.models.dashboard import (
+    DataSourceRef,
+    DynamicConfigValue,
+    FieldColorModeId,
+    Panel,
+    ValueMap,
+    ValueMapping,
+    ValueMappingResult,
+)
+from grafana_foundation_sdk.models.heatmap import HeatmapColorMode
+from grafana_foundation_sdk.models.prometheus import PromQueryFormat
+
+from grafana.src import limits
+
+DATASOURCE: Final = DataSourceRef(type_val="prometheus", uid="${datasource}")
+Size: TypeAlias = tuple[int, int]
+"""Columns, of 24, and rows."""
+NO_DATA: Final = "No data"
+OUTCOME_COLOURS: Final = {
+    "succeeded": "green",
+    "failed": "red",
+    "aborted": "purple",
+    "expired": "orange",
+    "not_found": "yellow",
+    "undecodable": "dark-red",
+    "unknown": "gray",
+}
+STATE_COLOURS: Final = {
+    "ready": "orange",
+    "scheduled": "purple",
+    "reserved": "yellow",
+    "running": "green",
+    "paused": "gray",
+}
+LEGEND_HEIGHT: Final = 8
+"""A panel that is lower than this has no room for a table of its series."""
+
+
+@dataclass(frozen=True, slots=True)
+class Says:
+    """The description of a panel."""
+
+    means: str
+    normal: str
+    do: str
+
+    def __str__(self) -> str:
+        return f"{self.means}\n\n**Normal:** {self.normal}\n\n**What to do:** {self.do}"
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One query, and what each of its series is called: text with `{{label}}` in it."""
+
+    expr: str
+    legend: str = ""
+
+
+class Described(Protocol):
+    """What all builders of panels have in common."""
+
+    def build(self) -> Panel: ...
+    def title(self, title: str) -> Self: ...
+    def description(self, description: str) -> Self: ...
+    def datasource(self, datasource: DataSourceRef) -> Self: ...
+    def unit(self, unit: str) -> Self: ...
+    def no_value(self, no_value: str) -> Self: ...
+    def span(self, w: int) -> Self: ...
+    def height(self, h: int) -> Self: ...
+    def with_target(self, target: Builder[Dataquery]) -> Self: ...
+    def override_by_name(self, name: str, properties: list[DynamicConfigValue]) -> Self: ...
+
+
+B = TypeVar("B", bound=Described)
+
+
+def described(panel: B, title: str, says: Says, unit: str, size: Size, empty: str) -> B:
+    """Say of a panel what every one says: `empty` is shown when there is no data."""
+    panel.title(title).description(str(says)).datasource(DATASOURCE).unit(unit).no_value(empty)
+    return panel.span(size[0]).height(size[1])
+
+
+def asking(panel: B, queries: Iterable[Query], form: PromQueryFormat, *, now: bool) -> B:
+    """Add queries, called A, B and so on: of the present only, or of all the time that the dashboard shows."""
+    for name, query in zip(string.ascii_uppercase, queries, strict=False):
+        target = prometheus.Dataquery().expr(query.expr).legend_format(query.legend or "__auto").ref_id(name)
+        target.datasource(DATASOURCE).format(form)
+        panel.with_target(target.instant() if now else target.range())
+    return panel
+
+
+# -- over time --------------------------------------------------------------------------------------------------
+
+
+def lines(
+    title: str,
+    says: Says,
+    unit: str,
+    *queries: Query,
+    size: Size = (12, 8),
+    empty: str = NO_DATA,
+    stacked: bool = False,
+    calcs: tuple[str, ...] = ("lastNotNull", "max"),
+) -> timeseries.Panel:
+    """Lines over time from 0 on, or areas on top of each other. The legend is a table with `calcs` of each series where
+    there is room for one."""
+    panel = asking(timeseries.Panel(), queries, PromQueryFormat.TIME_SERIES, now=False)
+    described(panel, title, says, unit, size, empty).axis_soft_min(0).line_width(1)
+    panel.fill_opacity(40 if stacked else 10).show_points(options.VisibilityMode.NEVER)
+    panel.color_scheme(builders.FieldColor().mode(FieldColorModeId.PALETTE_CLASSIC))
+    if stacked:
+        panel.stacking(common.StackingConfig().mode(options.StackingMode.NORMAL))
+    panel.tooltip(common.VizTooltipOptions().mode(options.TooltipDisplayMode.MULTI).sort(options.SortOrder.DESCENDING))
+    return panel.legend(_legend(calcs if size[1] >= LEGEND_HEIGHT else ()))
+
+
+def _legend(calcs: tuple[str, ...]) -> common.VizLegendOptions:
+    mode = options.LegendDisplayMode.TABLE if calcs else options.LegendDisplayMode.LIST
+    legend = common.VizLegendOptions().show_legend(True).display_mode(mode).calcs(list(calcs))
+    return legend.placement(options.LegendPlacement.BOTTOM)
+
+
+def by_colour(panel: B, colours: Mapping[str, str]) -> B:
+    """Give series of known names the colour that they have everywhere."""
+    for name, colour in colours.items():
+        restyled(panel, name, color={"mode": "fixed", "fixedColor": colour})
+    return panel
+
+
+def as_limit(panel: timeseries.Panel, name: str) -> timeseries.Panel:
+    """Draw a series as the line that others should stay below."""
+    style = {"dash": [8, 6], "fill": "dash"}
+    colour = {"mode": "fixed", "fixedColor": limits.BAD}
+    unstacked = {"group": False, "mode": "none"}
+    return restyled(panel, name, color=colour, custom_lineStyle=style, custom_fillOpacity=0, custom_stacking=unstacked)
+
+
+def restyled(panel: B, name: str, **properties: Any) -> B:
+    """Show one series, or column, otherwise: `unit="s"`; `custom_width=100` is the property `custom.width`."""
+    values = [DynamicConfigValue(id_val=key.replace("_", "."), value=value) for key, value in properties.items()]
+    panel.override_by_name(name, values)
+    return panel
+
+
+def over_time(
+    title: str, says: Says, unit: str, expr: str, size: Size = (12, 9), empty: str = NO_DATA
+) -> heatmap.Panel:
+    """A heatmap of a histogram's buckets: `expr` gives the rate of each `le`."""
+    panel = asking(heatmap.Panel(), [Query(expr, "{{le}}")], PromQueryFormat.HEATMAP, now=False)
+    described(panel, title, says, unit, size, empty)
+    panel.color(heatmap.HeatmapColorOptions().mode(HeatmapColorMode.SCHEME).scheme("Oranges").steps(64))
+    panel.y_axis(heatmap.YAxisConfig().unit(unit).axis_placement(options.AxisPlacement.LEFT))
+    return panel.calculate(False).cell_gap(1).show_legend().hide_y_histogram().mode(options.TooltipDisplayMode.SINGLE)
+
+
+def states(
+    title: str,
+    says: Says,
+    query: Query,
+    texts: Mapping[str, tuple[str, str]],
+    size: Size = (12, 8),
+    empty: str = NO_DATA,
+) -> statetimeline.Panel:
+    """A bar over time for each series, coloured by its value: `texts` has text and colour of each value."""
+    panel = asking(statetimeline.Panel(), [query], PromQueryFormat.TIME_SERIES, now=False)
+    described(panel, title, says, "none", size, empty).mappings([mapping(texts)])
+    panel.color_scheme(builders.FieldColor().mode(FieldColorModeId.FIXED).fixed_color(limits.UNKNOWN))
+    panel.merge_values(True).show_value(options.VisibilityMode.NEVER).row_height(0.8).fill_opacity(80).line_width(0)
+    return panel.legend(_legend(())).tooltip(common.VizTooltipOptions().mode(options.TooltipDisplayMode.SINGLE))
+
+
+# -- now --------------------------------------------------------------------------------------------------------
+
+
+def number(
+    title: str,
+    says: Says,
+    unit: str,
+    *queries: Query,
+    thresholds: limits.Thresholds | None = None,
+    size: Size = (4, 4),
+    empty: str = NO_DATA,
+) -> stat.Panel:
+    """One number now, or a few with their names; coloured only where it has thresholds."""
+    panel = asking(stat.Panel(), queries, PromQueryFormat.TIME_SERIES, now=True)
+    described(panel, title, says, unit, size, empty).thresholds(thresholds or limits.none())
+    panel.color_scheme(builders.FieldColor().mode(FieldColorModeId.THRESHOLDS))
+    panel.color_mode(options.BigValueColorMode.BACKGROUND if thresholds else options.BigValueColorMode.VALUE)
+    panel.graph_mode(options.BigValueGraphMode.NONE).reduce_options(_last())
+    return panel.text_mode(options.BigValueTextMode.AUTO)
+
+
+def bars(
+    title: str,
+    says: Says,
+    unit: str,
+    *queries: Query,
+    thresholds: limits.Thresholds | None = None,
+    size: Size = (8, 8),
+    empty: str = NO_DATA,
+) -> bargauge.Panel:
+    """A bar for each series now."""
+    panel = asking(bargauge.Panel(), queries, PromQueryFormat.TIME_SERIES, now=True)
+    described(panel, title, says, unit, size, empty).thresholds(thresholds or limits.none()).min(0)
+    panel.color_scheme(builders.FieldColor().mode(FieldColorModeId.THRESHOLDS)).reduce_options(_last())
+    return panel.orientation(options.VizOrientation.HORIZONTAL).display_mode(options.BarGaugeDisplayMode.BASIC)
+
+
+def mapping(texts: Mapping[str, tuple[str, str]]) -> ValueMapping:
+    """Words and colours for values."""
+    found = enumerate(texts.items())
+    return ValueMap(
+        options={key: ValueMappingResult(text=text, color=colour, index=at) for at, (key, (text, colour)) in found}
+    )
+
+
+def _last() -> common.ReduceDataOptions:
+    return common.ReduceDataOptions().calcs(["lastNotNull"]).fields("").values(False)
