@@ -43,6 +43,11 @@ class Role:
     queues: tuple[str, ...] = ()
 
 
+def pid_file(folder: Path, role: Role) -> Path:
+    """Where the pid of a role's process stands once it was started."""
+    return folder / f"{role.name}.pid"
+
+
 @dataclass(frozen=True, slots=True)
 class Child:
     """A role's running process, the leader of a session and process group of its own."""
@@ -71,7 +76,7 @@ class Supervisor:
     """The demo's children in the order they started; stopped in the reverse order, stage by stage."""
 
     def __init__(self, folder: Path, settings: Mapping[str, str]) -> None:
-        self._folder = folder
+        self.folder = folder
         self._environment = child_environment(settings)
         self._stages: list[list[Child]] = []
 
@@ -87,11 +92,11 @@ class Supervisor:
         return self._stages[-1]
 
     def _spawn(self, role: Role) -> Child:
-        log = self._folder / f"{role.name}.log"
+        log = self.folder / f"{role.name}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(  # noqa: S603 - commands of our own making, no shell
                 role.command,
-                cwd=self._folder,
+                cwd=self.folder,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -99,6 +104,7 @@ class Supervisor:
                 start_new_session=True,
                 preexec_fn=_die_with_parent(),
             )
+        pid_file(self.folder, role).write_text(f"{process.pid}\n")
         return Child(role, process, log)
 
     def check(self) -> None:

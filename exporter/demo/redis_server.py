@@ -36,6 +36,11 @@ def redis_command(executable: str, port: int) -> list[str]:
     return [executable, *(part for option in options.items() for part in option)]
 
 
+def redis_url(port: int) -> str:
+    """The URL of such a server's first database."""
+    return f"redis://{HOST}:{port}/0"
+
+
 async def answers(port: int) -> bool:
     """Whether a Redis on loopback answers PING."""
     try:

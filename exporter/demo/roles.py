@@ -1,6 +1,7 @@
 """The processes of the demo: their commands, and the queues that the workers serve."""
 
 import sys
+from pathlib import Path
 
 from exporter.demo.ports import HOST
 from exporter.demo.processes import Role
@@ -21,16 +22,9 @@ def redis_role(executable: str, port: int) -> Role:
     return Role("redis", redis_command(executable, port), f"{HOST}:{port}, {executable}")
 
 
-def exporter_role(port: int) -> Role:
-    # What happens is shown at once: nobody's increase() is spoiled here. The host is shown in a container, too.
-    flags = [
-        "--web.listen-address",
-        f"{HOST}:{port}",
-        "--birth-hold",
-        "0",
-        "--collector.host",
-        "--collector.filesystem",
-    ]
+def exporter_role(port: int, configuration: Path) -> Role:
+    # What happens is shown at once: nobody's increase() is spoiled here.
+    flags = ["--config.file", str(configuration), "--web.listen-address", f"{HOST}:{port}", "--birth-hold", "0"]
     command = [sys.executable, "-m", "exporter.cli", "serve", *flags]
     return Role("exporter", command, f"http://{HOST}:{port}/")
 

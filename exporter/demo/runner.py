@@ -11,11 +11,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from exporter.demo import roles, table
+from exporter.demo.configuration import write_configuration
 from exporter.demo.errors import DemoError
 from exporter.demo.ports import HOST, claim_port
 from exporter.demo.processes import Child, Supervisor
 from exporter.demo.queues import REDIS_URL_VARIABLE
-from exporter.demo.redis_server import answers, find_redis
+from exporter.demo.redis_server import answers, find_redis, redis_url
 
 TABLE_EVERY = 2.5
 """Seconds between two tables."""
@@ -29,9 +30,8 @@ async def run_demo(duration: float | None, port: int) -> None:
     """Runs the whole demo; raises DemoError if it cannot start and ChildFailed if a process of it ends by itself."""
     _require_libraries()
     redis, redis_port, port = find_redis(), claim_port(0), claim_port(port)
-    url = f"redis://{HOST}:{redis_port}/0"
     with tempfile.TemporaryDirectory(prefix="taskqueue-demo-") as folder:
-        supervisor = Supervisor(Path(folder), {"TASKQUEUE_EXPORTER_REDIS_URL": url, REDIS_URL_VARIABLE: url})
+        supervisor = Supervisor(Path(folder), {REDIS_URL_VARIABLE: redis_url(redis_port)})
         runner = Runner(supervisor, port)
         try:
             await _until_signal(runner.run(redis, redis_port, duration))
@@ -80,10 +80,13 @@ class Runner:
         """Starts each stage; the order matters, for they stop in reverse: workload, workers, exporter, Redis."""
         (server,) = self._supervisor.start(roles.redis_role(redis, redis_port))
         await self._until_answers(server, lambda: answers(redis_port))
+        workers = roles.worker_roles()
+        watched = [server.role, *workers]
+        configuration = write_configuration(self._supervisor.folder, redis_url(redis_port), watched)
         # The exporter before the first job: it cannot tell the queue of one whose enqueueing it did not see.
-        (exporter,) = self._supervisor.start(roles.exporter_role(self._port))
+        (exporter,) = self._supervisor.start(roles.exporter_role(self._port, configuration))
         await self._until_answers(exporter, self._exporter_answers)
-        self._supervisor.start(*roles.worker_roles())
+        self._supervisor.start(*workers)
         self._supervisor.start(roles.workload_role())
 
     async def _until_answers(self, child: Child, answers: Callable[[], Awaitable[bool]]) -> None:

@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from exporter.demo import processes
 from exporter.demo.errors import ChildFailed
-from exporter.demo.processes import Child, Role, Supervisor, child_environment
+from exporter.demo.processes import Child, Role, Supervisor, child_environment, pid_file
 from tests.servers import wait_until
 
 STUBBORN = """
@@ -93,3 +93,11 @@ def test_children_never_see_the_users_own_queue_settings(monkeypatch: pytest.Mon
     assert "theirs" not in environment.values()
     assert environment["TASKQUEUE_EXPORTER_REDIS_URL"] == "ours"
     assert environment["PATH"]
+
+
+async def test_the_pid_of_a_child_stands_in_the_folder(supervisor: Supervisor, tmp_path: Path) -> None:
+    role = python("worker", "input()")
+
+    (child,) = supervisor.start(role)
+
+    assert pid_file(tmp_path, role).read_text() == f"{child.process.pid}\n"
