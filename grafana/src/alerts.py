@@ -12,6 +12,7 @@ from grafana.src.limits import over
 from grafana.src.panels import Query, Says, Size, mapping, number, restyled
 from grafana.src.promql import JOB, of
 from grafana.src.tables import COLOURED_TEXT, Column, Key, rows
+from scripts import rulebook
 
 NONE: Final = "No alert fires"
 RULES: Final = "No data: are the rules loaded?"
@@ -26,16 +27,21 @@ SEVERITIES: Final = mapping(
 
 def of_labels(metric: str, labels: Sequence[str], *matchers: str) -> str:
     """Series of alerts about what is selected. An alert that says nothing of a queue, say, is about every queue."""
-    narrowed = [f'{label}=~"|${label}"' for label in labels]
-    return of(metric, JOB, 'alertname!="Watchdog"', *matchers, *narrowed)
+    narrowed = [f'{label}=~"|${label}"' for label in ("job", *labels)]
+    return of(metric, (), 'alertname!="Watchdog"', *matchers, *narrowed)
 
 
-def firing(labels: Sequence[str], size: Size) -> stat.Panel:
-    """How many fire; `labels` are the dashboard's variables that narrow them down."""
+def in_files(*names: str) -> str:
+    """A matcher for the alerts of some files of rules."""
+    return f'alertname=~"{"|".join(rule.name for rule in rulebook.alerts() if rule.file in names)}"'
+
+
+def firing(labels: Sequence[str], size: Size, *matchers: str) -> stat.Panel:
+    """How many fire; `labels` are the dashboard's variables that narrow them down, beside further matchers."""
     none = f"0 * count({of('instance:taskqueue_exporter_known:group', JOB)})"
 
     def count(severity: str) -> Query:
-        fires = of_labels("ALERTS", labels, 'alertstate="firing"', f'severity="{severity}"')
+        fires = of_labels("ALERTS", labels, 'alertstate="firing"', f'severity="{severity}"', *matchers)
         return Query(f"count({fires}) or {none}", severity)
 
     says = Says(
@@ -48,22 +54,24 @@ def firing(labels: Sequence[str], size: Size) -> stat.Panel:
     return panel.override_by_name("warning", limits.override(over(warning=1)))
 
 
-def table_of(labels: Sequence[str], size: Size = (24, 6)) -> table.Panel:
+def table_of(labels: Sequence[str], size: Size, *matchers: str) -> table.Panel:
     """Which fire, and since when."""
-    since = f"1000 * {of_labels('ALERTS_FOR_STATE', labels)}"
-    fires = of_labels("ALERTS", labels, 'alertstate="firing"')
+    since = f"1000 * {of_labels('ALERTS_FOR_STATE', labels, *matchers)}"
+    fires = of_labels("ALERTS", labels, 'alertstate="firing"', *matchers)
     values = {name: links.cell(name.capitalize()) for name in ("job", "system", "broker", "queue")}
     keys = [
-        Key("alertname", "Alert", links.runbook(links.cell("Alert")), "Runbook", width=220),
-        Key("severity", "Severity", width=90),
+        Key("alertname", "Alert", links.runbook(links.cell("Alert")), "Runbook", width=210),
+        Key("severity", "Severity", width=80),
         Key("job", "Job", hidden=True),
-        Key("system", "System", links.to(links.ONE_SYSTEM, {"system": links.cell("System")}), "This system in depth"),
-        Key("broker", "Broker"),
+        Key(
+            "system", "System", links.to(links.ONE_SYSTEM, {"system": links.cell("System")}), "This system in depth", 70
+        ),
+        Key("broker", "Broker", width=90),
         Key("queue", "Queue", links.to(links.ONE_SYSTEM, values, keep=()), "This queue in depth"),
         Key(
             "task",
             "Task",
-            links.to(links.ONE_TASK, {**values, "task": links.cell("Task")}, keep=()),
+            links.to(links.ONE_TASK, {name: links.cell(name.capitalize()) for name in ("system", "task")}),
             "This task in depth",
         ),
         Key("worker", "Worker"),
@@ -74,6 +82,6 @@ def table_of(labels: Sequence[str], size: Size = (24, 6)) -> table.Panel:
         "empty.",
         "Click the alert for its runbook, the queue or task to look at it.",
     )
-    column = Column("Since", f"{since} and ignoring (alertstate) {fires}", "dateTimeFromNow", width=140)
-    panel = rows("Alerts", says, keys, [column], size=size, empty=NONE, sort="Since")
+    column = Column("Since", f"{since} and ignoring (alertstate) {fires}", "dateTimeFromNow", width=130)
+    panel = rows("Alerts", says, keys, [column], size=size, empty=NONE, sort="Severity", ascending=True)
     return restyled(panel, "Severity", mappings=[SEVERITIES], custom_cellOptions=COLOURED_TEXT)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from grafana.src import overview
+from grafana.src import exporter, overview, redis, system, task
 from grafana.src.board import Board
 
-BOARDS: Final[tuple[Board, ...]] = (overview.BOARD,)
+BOARDS: Final[tuple[Board, ...]] = (overview.BOARD, system.BOARD, task.BOARD, redis.BOARD, exporter.BOARD)

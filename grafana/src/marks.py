@@ -8,7 +8,7 @@ from typing import Final
 
 from grafana_foundation_sdk.models.dashboard import AnnotationContainer, AnnotationQuery
 
-from grafana.src import limits
+from grafana.src import alerts, limits
 from grafana.src.panels import DATASOURCE
 from grafana.src.promql import JOB, of
 
@@ -53,10 +53,8 @@ def of_labels(labels: Sequence[str]) -> AnnotationContainer:
 
 
 def _alerts(labels: Sequence[str]) -> Mark:
-    """An alert that says nothing of a queue, say, stands at every queue."""
-    narrowed = [f'{label}=~"|${label}"' for label in labels]
-    firing = of("ALERTS", JOB, 'alertstate="firing"', 'alertname!="Watchdog"', *narrowed)
     by = "job, alertname, severity, system, broker, queue, task"
+    firing = alerts.of_labels("ALERTS", labels, 'alertstate="firing"')
     return Mark("Alerts", limits.BAD, f"max by ({by}) ({firing})", "{{alertname}} ({{severity}})", _WHERE)
 
 

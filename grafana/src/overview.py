@@ -6,53 +6,13 @@ from typing import Final
 
 from grafana_foundation_sdk.builders import table
 
-from grafana.src import alerts, limits, links
+from grafana.src import alerts, limits, links, queues
 from grafana.src.board import Board, Row
-from grafana.src.limits import over, target, under
+from grafana.src.limits import over, under
 from grafana.src.panels import Query, Says, lines, number
-from grafana.src.promql import BROKER, QUEUE, SYSTEM, of
-from grafana.src.tables import COLOURED, GAUGE, Column, Key, rows
-
-RULES: Final = "No data: are the recording rules loaded?"
-KEYS: Final = (
-    Key("job", "Job", hidden=True),
-    Key("system", "System", width=80),
-    Key("broker", "Broker", width=100),
-    Key(
-        "queue",
-        "Queue",
-        links.to(
-            links.ONE_SYSTEM,
-            {
-                "job": links.cell("Job"),
-                "system": links.cell("System"),
-                "broker": links.cell("Broker"),
-                "queue": links.cell("Queue"),
-            },
-            keep=(),
-        ),
-        "This queue in depth",
-    ),
-)
-"""What a row is for in the tables of queues."""
-
-AGE: Final = of("queue:taskqueue_queue_oldest_ready_age_seconds:max", QUEUE)
-AGE_OF_TARGET: Final = f"{AGE} / {of('queue:taskqueue_target_wait_seconds:effective', QUEUE)}"
-WAIT_LIMITS: Final = over(warning=1, bad=5)
-"""Of the target: QueueWaitTooLong."""
-FINISHED: Final = of("queue_outcome:taskqueue_jobs_finished:rate5m", QUEUE)
-BAD: Final = "queue:taskqueue_jobs_bad:rate5m"
-VALID: Final = "queue:taskqueue_jobs_valid:rate5m"
-FAST_BURN: Final = 14.4
-SLOW_BURN: Final = 6.0
-FAILURE_LIMITS: Final = over(warning=SLOW_BURN * target("failure_ratio"), bad=FAST_BURN * target("failure_ratio"))
-
-
-def _failed(window: str) -> str:
-    """The share of all jobs that failed within a time."""
-    bad, valid = (f"sum(sum_over_time({of(metric, QUEUE)}[{window}]))" for metric in (BAD, VALID))
-    return f"{bad} / ({valid} > 0)"
-
+from grafana.src.promql import BROKER, QUEUE, of
+from grafana.src.queues import AGE, ENQUEUED, FAST_BURN, FINISHED, KEYS, NO_ENDS, RULES, SLOW_BURN
+from grafana.src.tables import COLOURED, Column, rows
 
 NOW: Final = Row(
     "Now",
@@ -70,80 +30,15 @@ NOW: Final = Row(
             size=(6, 4),
             empty=RULES,
         ),
-        number(
-            "Oldest ready job, of its target",
-            Says(
-                "The longest wait of a ready job as a share of the target of its queue; the worst queue counts.",
-                "below 100 %. From there on QueueWaitTooLong warns, from 500 % it is critical.",
-                "Open the queue from the table below: are there workers, are they busy, do they take jobs?",
-            ),
-            "percentunit",
-            Query(f"max({AGE_OF_TARGET})", "of target"),
-            thresholds=WAIT_LIMITS,
-            size=(6, 4),
-            empty=RULES,
+        queues.of_target("Open the queue from the table below: are there workers, are they busy, do they take jobs?"),
+        queues.backlog("If it only rises, see 'Drain' in the table below."),
+        queues.finished(),
+        queues.failed("See which queue in the table below, then its tasks and exceptions on One system."),
+        queues.workers(
+            "Lost ones were killed, hang, or are cut off from Redis: see worker states on One system.",
         ),
         number(
-            "Backlog",
-            Says(
-                "Jobs that are due and not yet running: ready, or reserved by a worker.",
-                "rises with each burst and falls back. How much is too much is a matter of each queue.",
-                "If it only rises, see 'Drain' in the table below.",
-            ),
-            "short",
-            Query(f"sum({of('queue:taskqueue_queue_backlog_jobs:sum', QUEUE)})", "jobs"),
-            size=(6, 4),
-            empty=RULES,
-        ),
-        number(
-            "Finished",
-            Says(
-                "Jobs that reached their final outcome, per second, over the last five minutes.",
-                "what it always is at this time of day.",
-                "If it is 0 while there is a backlog, nobody works: see workers. Without a backlog, nobody enqueues.",
-            ),
-            "ops",
-            Query(f"sum({FINISHED})", "jobs"),
-            size=(6, 4),
-            empty=RULES,
-        ),
-        number(
-            "Failed",
-            Says(
-                "Share of the jobs that ended within the last hour, and day, and did not succeed. Aborted jobs are "
-                "left out, and those of which nobody knows the end.",
-                "below 1 %, the target unless one says otherwise. Coloured by the paces at which the budget alerts "
-                "fire for that target.",
-                "See which queue in the table below, then its tasks and exceptions on One system.",
-            ),
-            "percentunit",
-            Query(_failed("1h"), "1 hour"),
-            Query(_failed("1d"), "1 day"),
-            thresholds=FAILURE_LIMITS,
-            size=(6, 4),
-            empty="No data: no job has ended, or the recording rules are not loaded",
-        ),
-        number(
-            "Workers",
-            Says(
-                "Workers that are alive, and those that were lost: their heartbeats stopped without a goodbye.",
-                "as many as you run, and none lost.",
-                "Lost ones were killed, hang, or are cut off from Redis: see worker states on One system.",
-            ),
-            "short",
-            Query(f"sum({of('broker:taskqueue_workers:max', SYSTEM)})", "alive"),
-            Query(
-                f"count({of('worker:taskqueue_worker_up:max', SYSTEM)} == 0)"
-                f" or 0 * count({of('worker:taskqueue_worker_up:max', SYSTEM)})",
-                "lost",
-            ),
-            size=(6, 4),
-            empty="Not known: ARQ's workers need the hook to be seen",
-        )
-        .override_by_name("alive", limits.override(under(warning=1)))
-        .override_by_name("lost", limits.override(over(warning=1))),
-        number(
-            "Brokers that answer",
+            "Brokers up",
             Says(
                 "Share of the brokers that answered PING in the last scrape of any exporter.",
                 "100 %.",
@@ -155,7 +50,7 @@ NOW: Final = Row(
             size=(6, 4),
             empty=RULES,
         ),
-        alerts.table_of(QUEUE[1:]),
+        alerts.table_of(QUEUE[1:], (24, 6)),
     ],
 )
 
@@ -174,40 +69,23 @@ QUEUES: Final = Row(
             ),
             KEYS,
             [
-                Column("Ready", of("queue:taskqueue_queue_ready_jobs:max", QUEUE), "short", width=80),
+                Column("Ready", queues.READY, "short", width=70),
                 Column("Oldest", AGE, "s", width=90),
-                Column(
-                    "Of target",
-                    AGE_OF_TARGET,
-                    "percentunit",
-                    cell=COLOURED,
-                    thresholds=WAIT_LIMITS,
-                    decimals=0,
-                    width=90,
-                ),
-                Column("In", of("queue:taskqueue_jobs_enqueued:rate5m", QUEUE), "ops", width=90),
-                Column("Out", f"sum without (outcome) ({FINISHED})", "ops", width=90),
-                Column("Drain", of("queue:taskqueue_queue_drain_seconds:estimate", QUEUE), "s", width=90),
+                queues.OF_TARGET,
                 Column(
                     "Failed, 1 h",
-                    of("queue:taskqueue_jobs_bad:ratio_rate1h", QUEUE),
+                    queues.FAILED_1H,
                     "percentunit",
                     cell=COLOURED,
-                    thresholds=FAILURE_LIMITS,
+                    thresholds=queues.FAILURE_LIMITS,
                     decimals=1,
-                    width=100,
+                    width=90,
                 ),
                 Column("Workers", of("queue:taskqueue_queue_workers:max", QUEUE), "short", width=80),
-                Column(
-                    "Busy slots",
-                    of("queue:taskqueue_queue_busy_slots:ratio", QUEUE),
-                    "percentunit",
-                    cell=GAUGE,
-                    thresholds=over(warning=target("busy_ratio")),
-                    least=0,
-                    most=1,
-                    decimals=0,
-                ),
+                queues.BUSY,
+                Column("In", ENQUEUED, "ops", 2, width=100),
+                Column("Out", f"sum without (outcome) ({FINISHED})", "ops", 2, width=100),
+                queues.DRAINED,
             ],
             sort="Of target",
             empty=RULES,
@@ -218,17 +96,7 @@ QUEUES: Final = Row(
 TRENDS: Final = Row(
     "Trends",
     [
-        lines(
-            "Backlog by queue",
-            Says(
-                "Jobs that are due and not yet running, in each queue.",
-                "falls back to about 0 between bursts.",
-                "A queue that only rises has too few workers, or none.",
-            ),
-            "short",
-            Query(of("queue:taskqueue_queue_backlog_jobs:sum", QUEUE), "{{system}} {{broker}} {{queue}}"),
-            empty=RULES,
-        ),
+        queues.backlog_by_queue(),
         lines(
             "Enqueued and finished",
             Says(
@@ -238,7 +106,7 @@ TRENDS: Final = Row(
                 "Where finished stays below enqueued, the backlog grows.",
             ),
             "ops",
-            Query(f"sum by (system) ({of('queue:taskqueue_jobs_enqueued:rate5m', QUEUE)})", "{{system}} enqueued"),
+            Query(f"sum by (system) ({ENQUEUED})", "{{system}} enqueued"),
             Query(f"sum by (system) ({FINISHED})", "{{system}} finished"),
             empty=RULES,
         ),
@@ -252,7 +120,7 @@ def _budget(title: str, says: Says, ratio: str, goal: str, slow: float | None) -
 
     def pace(window: str, at: limits.Thresholds) -> Column:
         burn = f"{of(ratio + window, QUEUE)} / ({allowed} > 0)"
-        return Column(window, burn, "short", cell=COLOURED, thresholds=at, decimals=1)
+        return Column(window, burn, "short", 1, COLOURED, at, width=65)
 
     fast = over(bad=FAST_BURN)
     left = f"1 - {of(ratio + '1d', QUEUE)} / ({allowed} > 0)"
@@ -264,17 +132,17 @@ def _budget(title: str, says: Says, ratio: str, goal: str, slow: float | None) -
             pace("5m", fast),
             pace("1h", fast),
             pace("6h", over(warning=slow) if slow else fast),
-            Column("Left of a day's", left, "percentunit", cell=COLOURED, thresholds=under(bad=0), decimals=0),
+            Column("Left of 1d", left, "percentunit", 0, COLOURED, under(bad=0), width=100),
         ],
-        size=(12, 8),
+        size=(24, 7),
         sort="1h",
-        empty="No data: no job has ended, or the recording rules are not loaded",
+        empty=NO_ENDS,
     )
 
 
 PACE: Final = (
     "1 uses the budget up exactly, 0 not at all; from 14.4 over both 1 h and 5 min on {} is critical{}. "
-    "'Left of a day's' is what remains of the budget of the last 24 hours."
+    "'Left of 1d' is what remains of the budget of the last 24 hours."
 )
 SLO: Final = Row(
     "Service levels",

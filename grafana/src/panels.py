@@ -36,6 +36,7 @@ OUTCOME_COLOURS: Final = {
     "aborted": "purple",
     "expired": "orange",
     "not_found": "yellow",
+    "rejected": "dark-orange",
     "undecodable": "dark-red",
     "unknown": "gray",
 }
@@ -46,6 +47,8 @@ STATE_COLOURS: Final = {
     "running": "green",
     "paused": "gray",
 }
+LEAST: Final = {"percentunit": 0.1, "ops": 1, "short": 1}
+"""How far an axis reaches at least: that of a line at 0 would end at 100, or 10,000 %."""
 LEGEND_HEIGHT: Final = 8
 """A panel that is lower than this has no room for a table of its series."""
 
@@ -111,7 +114,7 @@ def lines(
     says: Says,
     unit: str,
     *queries: Query,
-    size: Size = (12, 8),
+    size: Size = (12, 9),
     empty: str = NO_DATA,
     stacked: bool = False,
     calcs: tuple[str, ...] = ("lastNotNull", "max"),
@@ -120,6 +123,8 @@ def lines(
     there is room for one."""
     panel = asking(timeseries.Panel(), queries, PromQueryFormat.TIME_SERIES, now=False)
     described(panel, title, says, unit, size, empty).axis_soft_min(0).line_width(1)
+    if unit in LEAST:
+        panel.axis_soft_max(LEAST[unit])
     panel.fill_opacity(40 if stacked else 10).show_points(options.VisibilityMode.NEVER)
     panel.color_scheme(builders.FieldColor().mode(FieldColorModeId.PALETTE_CLASSIC))
     if stacked:
@@ -147,6 +152,12 @@ def as_limit(panel: timeseries.Panel, name: str) -> timeseries.Panel:
     colour = {"mode": "fixed", "fixedColor": limits.BAD}
     unstacked = {"group": False, "mode": "none"}
     return restyled(panel, name, color=colour, custom_lineStyle=style, custom_fillOpacity=0, custom_stacking=unstacked)
+
+
+def limited(panel: timeseries.Panel, thresholds: limits.Thresholds) -> timeseries.Panel:
+    """Draw thresholds as lines, where they are the same for all series."""
+    style = common.GraphThresholdsStyleConfig().mode(options.GraphThresholdsStyleMode.DASHED)
+    return panel.thresholds(thresholds).thresholds_style(style)
 
 
 def restyled(panel: B, name: str, **properties: Any) -> B:
@@ -217,6 +228,7 @@ def bars(
     panel = asking(bargauge.Panel(), queries, PromQueryFormat.TIME_SERIES, now=True)
     described(panel, title, says, unit, size, empty).thresholds(thresholds or limits.none()).min(0)
     panel.color_scheme(builders.FieldColor().mode(FieldColorModeId.THRESHOLDS)).reduce_options(_last())
+    panel.text(common.VizTextDisplayOptions().title_size(14).value_size(18))
     return panel.orientation(options.VizOrientation.HORIZONTAL).display_mode(options.BarGaugeDisplayMode.BASIC)
 
 

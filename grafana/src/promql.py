@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 JOB: Final = ("job",)
@@ -40,3 +41,13 @@ def own_rate(metric: str, scope: tuple[str, ...], *matchers: str) -> str:
 def own_increase(metric: str, scope: tuple[str, ...], *matchers: str) -> str:
     """What a counter of each exporter, or of its host, rose by over all that the dashboard shows."""
     return f"increase({of(metric, scope, *matchers)}[$__range])"
+
+
+def increase(metric: str, scope: tuple[str, ...], *matchers: str) -> str:
+    """What a counter that no rule records rose by over all that the dashboard shows, in the replica that saw most."""
+    return f"max without (instance, pod) ({own_increase(metric, scope, *matchers)})"
+
+
+def kinds(exprs: Mapping[str, str]) -> str:
+    """Several things in one query, told apart by the label `kind`: data where there is any of them."""
+    return " or ".join(f'label_replace({expr}, "kind", "{kind}", "", "")' for kind, expr in exprs.items())

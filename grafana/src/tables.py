@@ -9,18 +9,34 @@ from typing import Any, Final
 
 from grafana_foundation_sdk.builders import common, table
 from grafana_foundation_sdk.models.common import TableCellHeight
-from grafana_foundation_sdk.models.dashboard import DataTransformerConfig
+from grafana_foundation_sdk.models.dashboard import (
+    DashboardSpecialValueMapOptions,
+    DataTransformerConfig,
+    SpecialValueMap,
+    SpecialValueMatch,
+    ValueMapping,
+    ValueMappingResult,
+)
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 from grafana.src import limits
 from grafana.src.panels import NO_DATA, Query, Says, Size, asking, described, restyled
 
-HIDDEN: Final = "hidden"
+UNKNOWN: Final = "–"
+"""In a cell without a value, where Grafana would say why the whole table is empty."""
 TEXT: Final = {"type": "auto"}
 COLOURED_TEXT: Final = {"type": "color-text"}
 COLOURED: Final = {"type": "color-background", "mode": "basic"}
 GAUGE: Final = {"type": "gauge", "mode": "basic"}
 """How cells look: the last three by the thresholds of their column."""
+
+
+NO_COLOUR: Final = SpecialValueMap(
+    options=DashboardSpecialValueMapOptions(
+        match=SpecialValueMatch.NULL, result=ValueMappingResult(text=UNKNOWN, color="transparent")
+    )
+)
+"""Grafana takes a cell without a value for the best of the column's thresholds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +66,7 @@ class Column:
     most: float | None = None
     """The ends of a gauge."""
     width: int | None = None
-    mappings: tuple[Mapping[str, Any], ...] = ()
+    mappings: tuple[ValueMapping, ...] = ()
 
 
 def rows(
@@ -98,7 +114,12 @@ def _arranged(keys: Sequence[Key], columns: Sequence[Column]) -> DataTransformer
 
 
 def _show_key(panel: table.Panel, key: Key) -> None:
-    shown: dict[str, Any] = {"unit": "string", "custom_hidden": key.hidden or None, "custom_width": key.width}
+    shown: dict[str, Any] = {
+        "unit": "string",
+        "noValue": "",  # nothing to click
+        "custom_hidden": key.hidden or None,
+        "custom_width": key.width,
+    }
     if key.url:
         shown["links"] = [{"title": key.link, "url": key.url, "targetBlank": key.url.startswith("http")}]
     restyled(panel, key.title, **{name: value for name, value in shown.items() if value is not None})
@@ -107,11 +128,12 @@ def _show_key(panel: table.Panel, key: Key) -> None:
 def _show_column(panel: table.Panel, column: Column) -> None:
     shown: dict[str, Any] = {
         "unit": column.unit,
+        "noValue": UNKNOWN,
         "decimals": column.decimals,
         "custom_cellOptions": column.cell,
         "custom_width": column.width,
         "thresholds": column.thresholds.build() if column.thresholds else None,
-        "mappings": list(column.mappings) or None,
+        "mappings": [*column.mappings, NO_COLOUR] if column.thresholds else list(column.mappings) or None,
         "min": column.least,
         "max": column.most,
     }

@@ -1,0 +1,82 @@
+"""Task queues / One system: the same in depth, for ARQ, Celery or the next, with rows for what only one of them has."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from grafana.src import (
+    alerts,
+    limits,
+    links,
+    queues,
+    system_arq,
+    system_backlog,
+    system_celery,
+    system_jobs,
+    system_tasks,
+    system_workers,
+)
+from grafana.src.board import Board, Row
+from grafana.src.panels import Query, Says, number
+from grafana.src.promql import QUEUE
+from grafana.src.queues import DRAIN, FAST_BURN, RULES
+
+NOW: Final = Row(
+    "Now",
+    [
+        alerts.firing(QUEUE[1:], size=(6, 4)),
+        queues.of_target("See which queue under 'Backlog': do its workers take jobs, and are all their slots busy?"),
+        queues.backlog("See under 'Backlog' where they wait, and whether it falls."),
+        number(
+            "Time to drain",
+            Says(
+                "How long the slowest queue takes to work its backlog off, by how the backlog changed over the last 15 "
+                "minutes. ∞ while it does not fall, 0 where there is none.",
+                "minutes. ∞ for a moment, with a job or two, is no trouble.",
+                "See which queue in the table under 'Backlog'. QueueBacklogGrowing warns where it takes too long and "
+                "the backlog is large as well.",
+            ),
+            "s",
+            Query(f"max({DRAIN})", "slowest"),
+            size=(6, 4),
+            empty=RULES,
+        ).mappings([queues.NEVER]),
+        queues.finished(),
+        queues.failed("See the tasks that fail and their exceptions below."),
+        number(
+            "Started late",
+            Says(
+                "Share of the jobs that started within the last hour, and day, after a longer wait than the target of "
+                "their queue. Jobs whose wait is not known are left out.",
+                "below 1 %, the target unless one says otherwise. Red from the pace on at which JobWaitBudgetBurn "
+                "fires for that target.",
+                "See under 'Waits and runs' which queue, and whether it lacks workers or its jobs got longer.",
+            ),
+            "percentunit",
+            Query(system_jobs.late("1h"), "1 hour"),
+            Query(system_jobs.late("1d"), "1 day"),
+            thresholds=limits.over(bad=FAST_BURN * limits.target("late_ratio")),
+            size=(6, 4),
+            empty="Not known: no wait was seen (Celery: task_send_sent_event)",
+        ),
+        queues.workers("Lost ones were killed, hang, or are cut off from Redis: see which under 'Workers'."),
+        alerts.table_of(QUEUE[1:], (24, 6)),
+    ],
+)
+
+BOARD: Final = Board(
+    links.ONE_SYSTEM,
+    "One system",
+    "What is late, failing or unstaffed in this system, in which queue and task, and why?",
+    QUEUE,
+    [
+        NOW,
+        system_backlog.ROW,
+        system_jobs.JOBS,
+        system_jobs.TIMES,
+        system_tasks.ROW,
+        system_workers.ROW,
+        system_arq.ROW,
+        system_celery.ROW,
+    ],
+)
