@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
@@ -11,12 +12,23 @@ from typing import Any, Final
 import promql_parser
 import yaml
 
+from exporter import catalogue
+
 ROOT: Final = Path(__file__).resolve().parent.parent
 PROMETHEUS: Final = ROOT / "prometheus"
 RULES: Final = PROMETHEUS / "rules"
 RUNBOOKS: Final = ROOT / "docs" / "runbooks"
 TARGET: Final = "taskqueue_target:"
 """What the names of targets begin with."""
+ABROAD: Final = {
+    "up": "Prometheus, of each target",
+    "scrape_duration_seconds": "Prometheus, of each target",
+    "process_start_time_seconds": "prometheus_client, of the exporter itself",
+    "prometheus_rule_evaluation_failures_total": "Prometheus, of itself",
+}
+"""Metrics that rules read and that no catalogue of ours has: who gives them."""
+NOT_ALWAYS_THERE: Final = {f"{TARGET}period_seconds", f"{TARGET}.+"}
+"""Targets that have no default, and the pattern of all."""
 CHILDREN: Final = ("lhs", "rhs", "expr", "param", "vector_selector")
 """Where an expression of the parser holds others, each kind some of these."""
 
@@ -87,6 +99,14 @@ def alerts() -> tuple[Rule, ...]:
 def records() -> tuple[Rule, ...]:
     """Those that record a series."""
     return tuple(rule for rule in rules() if not rule.is_alert)
+
+
+def exists(metric: str) -> bool:
+    """Whether some exporter or rule gives a metric, or Prometheus itself one that rules read."""
+    family = re.sub("_(bucket|count|sum)$", "", metric)
+    histogram = family in catalogue.FAMILIES and catalogue.FAMILIES[family].kind == "histogram"
+    ours = metric in catalogue.FAMILIES or histogram or metric in {rule.name for rule in records()}
+    return ours or metric in ABROAD or metric in NOT_ALWAYS_THERE
 
 
 def rests_on(*exprs: str) -> set[str]:

@@ -179,6 +179,7 @@ COMMANDS: Final = Row(
             ],
             sort="Entries",
             empty=NO_LOG,
+            size=(12, 9),
         ),
     ],
 )

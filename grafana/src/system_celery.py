@@ -178,6 +178,7 @@ ROW: Final = Row(
             "short",
             Query(seen("taskqueue_worker_registered_tasks", SYSTEM, CELERY), "{{broker}} {{worker}}"),
             empty=NOT_ASKED,
+            size=(12, 9),
         ),
     ],
     closed=True,

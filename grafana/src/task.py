@@ -46,7 +46,7 @@ MISSED: Final = over(warning=2)
 
 def _period(*matchers: str) -> str:
     """Periods have no `job`: rules make them of nothing that is scraped."""
-    narrowed = ['job=~"|$job"', 'system=~"$system"', 'task=~"$task"']
+    narrowed = ['system=~"$system"', 'task=~"$task"']
     return f"taskqueue_target:period_seconds{{{', '.join([*matchers, *narrowed])}}}"
 
 

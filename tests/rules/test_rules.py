@@ -12,15 +12,16 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from exporter import catalogue
 from scripts.alerts_reference import reference
 from scripts.rulebook import (
+    ABROAD,
     PROMETHEUS,
     RULES,
     RUNBOOKS,
     TARGET,
     Rule,
     alerts,
+    exists,
     metrics_of,
     records,
     rests_on,
@@ -31,15 +32,6 @@ from scripts.rulebook import (
 from tests.promtool import promtool
 from tests.servers import ROOT
 
-ABROAD: Final = {
-    "up": "Prometheus, of each target",
-    "scrape_duration_seconds": "Prometheus, of each target",
-    "process_start_time_seconds": "prometheus_client, of the exporter itself",
-    "prometheus_rule_evaluation_failures_total": "Prometheus, of itself",
-}
-"""Metrics that rules read and that no catalogue of ours has: who gives them."""
-NOT_ALWAYS_THERE: Final = {f"{TARGET}period_seconds", f"{TARGET}.+"}
-"""Targets that have no default, and the pattern of all."""
 ASKED: Final = {"ALERTS", "ALERTS_FOR_STATE", f"{TARGET}NAME"}
 """What only queries of runbooks read, beside what Prometheus tells of itself."""
 ALERTS = {rule.name: rule for rule in alerts()}
@@ -161,14 +153,6 @@ def test_each_alert_has_a_case_that_fires_one_that_does_not_and_one_without_data
 
 
 # -- names --------------------------------------------------------------------------------------------------------
-
-
-def exists(metric: str) -> bool:
-    """Whether some exporter or rule gives it."""
-    family = re.sub("_(bucket|count|sum)$", "", metric)
-    histogram = family in catalogue.FAMILIES and catalogue.FAMILIES[family].kind == "histogram"
-    ours = metric in catalogue.FAMILIES or histogram or metric in {rule.name for rule in records()}
-    return ours or metric in ABROAD or metric in NOT_ALWAYS_THERE
 
 
 @pytest.mark.parametrize("rule", [pytest.param(rule, id=f"{rule.file}-{rule.name}") for rule in rules()])
