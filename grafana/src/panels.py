@@ -183,7 +183,7 @@ def states(
     says: Says,
     query: Query,
     texts: Mapping[str, tuple[str, str]],
-    size: Size = (12, 8),
+    size: Size = (12, 9),
     empty: str = NO_DATA,
 ) -> statetimeline.Panel:
     """A bar over time for each series, coloured by its value: `texts` has text and colour of each value."""

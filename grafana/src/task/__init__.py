@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from grafana.src import alerts, limits, links, task_times
+from grafana.src import alerts, limits, links
 from grafana.src.board import Board, Row
 from grafana.src.limits import over
 from grafana.src.panels import OUTCOME_COLOURS, Query, Says, as_limit, by_colour, lines, mapping, number, restyled
 from grafana.src.promql import JOB, SYSTEM, TASK, kinds, of, rate, seen
 from grafana.src.tables import COLOURED_TEXT, Column, Key, rows
-from grafana.src.task_places import (
+from grafana.src.task import times
+from grafana.src.task.places import (
     FAILED,
     FAILED_TARGET,
     FINISHED,
@@ -168,8 +169,8 @@ NOW: Final = Row(
             "period",
             unit="s",
         ),
-        task_times.waits_now(size=(6, 4)),
-        task_times.lost_now(size=(6, 4)),
+        times.waits_now(size=(6, 4)),
+        times.lost_now(size=(6, 4)),
         alerts.table_of(TASK[1:], (24, 5), OF_TASKS),
     ],
 )
@@ -290,5 +291,5 @@ BOARD: Final = Board(
     "One task",
     "Everything about one task or function",
     TASK,
-    [NOW, JOBS, task_times.TIMES, task_times.COST, PLACES],
+    [NOW, JOBS, times.TIMES, times.COST, PLACES],
 )

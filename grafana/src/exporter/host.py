@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from grafana.src.board import Row
-from grafana.src.exporter_trust import NAME
+from grafana.src.exporter.trust import NAME
 from grafana.src.limits import over
 from grafana.src.panels import Query, Says, bars, lines, number
 from grafana.src.promql import EXPORTER, kinds, of, own_increase, own_rate

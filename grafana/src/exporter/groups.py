@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from grafana.src.board import Row
-from grafana.src.exporter_host import KIND
-from grafana.src.exporter_trust import EXPORTER_KEYS, NAME
+from grafana.src.exporter.host import KIND
+from grafana.src.exporter.trust import EXPORTER_KEYS, NAME
 from grafana.src.panels import Query, Says, bars, lines
 from grafana.src.promql import EXPORTER, kinds, of, own_increase, own_rate
 from grafana.src.tables import Column, Key, rows

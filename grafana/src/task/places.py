@@ -10,7 +10,7 @@ from grafana.src.limits import over
 from grafana.src.panels import Says
 from grafana.src.promql import TASK, of
 from grafana.src.tables import COLOURED, Column, Key, rows
-from grafana.src.task_times import LOST, RUN, WAIT, quantile
+from grafana.src.task.times import LOST, RUN, WAIT, quantile
 
 RULES: Final = "No data: no job of it ended, or the rules are not loaded"
 FINISHED: Final = of("queue_task_outcome:taskqueue_jobs_finished:rate5m", TASK)

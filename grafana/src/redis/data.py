@@ -9,7 +9,7 @@ from grafana.src.board import Row
 from grafana.src.limits import over, target
 from grafana.src.panels import Query, Says, limited, lines, states
 from grafana.src.promql import SERVER, of, rate, seen
-from grafana.src.redis_memory import NAME, NO_SERVER, PLACE
+from grafana.src.redis.memory import NAME, NO_SERVER, PLACE
 from grafana.src.tables import Column, rows
 
 KEYS: Final = Row(
@@ -125,6 +125,7 @@ REPLICATION: Final = Row(
                 "s",
                 Query(_silent(), f"{NAME} {{{{slave_ip}}}} {{{{slave_port}}}} {{{{master_host}}}}"),
                 empty="None: no replica is connected, and no server is one",
+                size=(24, 8),
             ),
             over(warning=target("replica_lag_seconds")),
         ).links([links.out("Runbook: RedisReplicaLag", links.runbook("RedisReplicaLag"))]),

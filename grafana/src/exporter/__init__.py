@@ -7,18 +7,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from grafana.src import (
-    alerts,
-    exporter_disks,
-    exporter_groups,
-    exporter_host,
-    exporter_itself,
-    exporter_trust,
-    limits,
-    links,
-)
+from grafana.src import alerts, limits, links
 from grafana.src.board import Board, Row
-from grafana.src.exporter_trust import (
+from grafana.src.exporter import disks, groups, host, itself, trust
+from grafana.src.exporter.trust import (
     BROKERS,
     COLLECTOR_SUCCESS,
     CONNECTED,
@@ -180,5 +172,5 @@ BOARD: Final = Board(
     "Host and exporter",
     "Can the numbers be trusted; is the machine well?",
     VARIABLES,
-    [NOW, *exporter_trust.ROWS, exporter_itself.ROW, exporter_host.ROW, *exporter_disks.ROWS, *exporter_groups.ROWS],
+    [NOW, *trust.ROWS, itself.ROW, host.ROW, *disks.ROWS, *groups.ROWS],
 )

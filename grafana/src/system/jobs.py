@@ -29,7 +29,7 @@ from grafana.src.queues import (
     WAIT_TARGET,
     share,
 )
-from grafana.src.system_backlog import RAN_FOR, RUNNING, of_all
+from grafana.src.system.backlog import RAN_FOR, RUNNING, of_all
 
 WAITS: Final = of("queue_le:taskqueue_job_wait_seconds_bucket:rate5m", QUEUE)
 RUNS: Final = of("queue_le:taskqueue_job_run_seconds_bucket:rate5m", QUEUE)

@@ -8,7 +8,7 @@ from grafana.src import limits
 from grafana.src.board import Row
 from grafana.src.panels import Query, Says, lines, mapping
 from grafana.src.promql import SERVER, kinds, rate, seen
-from grafana.src.redis_memory import NAME, NO_SERVER, PLACE, or_none
+from grafana.src.redis.memory import NAME, NO_SERVER, PLACE, or_none
 from grafana.src.tables import Column, Key, rows
 
 NO_COMMANDS: Final = "Not enabled: brokers[].redis.command_stats"

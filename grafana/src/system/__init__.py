@@ -4,22 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from grafana.src import (
-    alerts,
-    limits,
-    links,
-    queues,
-    system_arq,
-    system_backlog,
-    system_celery,
-    system_jobs,
-    system_tasks,
-    system_workers,
-)
+from grafana.src import alerts, limits, links, queues
 from grafana.src.board import Board, Row
 from grafana.src.panels import Query, Says, number
 from grafana.src.promql import QUEUE
 from grafana.src.queues import DRAIN, FAST_BURN, RULES
+from grafana.src.system import arq, backlog, celery, jobs, tasks, workers
 
 NOW: Final = Row(
     "Now",
@@ -53,8 +43,8 @@ NOW: Final = Row(
                 "See under 'Waits and runs' which queue, and whether it lacks workers or its jobs got longer.",
             ),
             "percentunit",
-            Query(system_jobs.late("1h"), "1 hour"),
-            Query(system_jobs.late("1d"), "1 day"),
+            Query(jobs.late("1h"), "1 hour"),
+            Query(jobs.late("1d"), "1 day"),
             thresholds=limits.over(bad=FAST_BURN * limits.target("late_ratio")),
             size=(6, 4),
             empty="Not known: no wait was seen (Celery: task_send_sent_event)",
@@ -71,12 +61,12 @@ BOARD: Final = Board(
     QUEUE,
     [
         NOW,
-        system_backlog.ROW,
-        system_jobs.JOBS,
-        system_jobs.TIMES,
-        system_tasks.ROW,
-        system_workers.ROW,
-        system_arq.ROW,
-        system_celery.ROW,
+        backlog.ROW,
+        jobs.JOBS,
+        jobs.TIMES,
+        tasks.ROW,
+        workers.ROW,
+        arq.ROW,
+        celery.ROW,
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from grafana.src.board import Row
-from grafana.src.exporter_trust import EXPORTER_KEYS, KNOWN, NAME, NO_EXPORTER, RELOADED, RELOADED_AT, YES
+from grafana.src.exporter.trust import EXPORTER_KEYS, KNOWN, NAME, NO_EXPORTER, RELOADED, RELOADED_AT, YES
 from grafana.src.panels import Query, Says, lines, mapping, restyled
 from grafana.src.promql import EXPORTER, of, own_increase, own_rate
 from grafana.src.tables import COLOURED_TEXT, Column, Key, rows

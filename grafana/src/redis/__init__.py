@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from grafana.src import alerts, limits, links, redis_data, redis_memory, redis_traffic
+from grafana.src import alerts, limits, links
 from grafana.src.alerts import RULES
 from grafana.src.board import Board, Row
 from grafana.src.limits import over, target, under
 from grafana.src.panels import Query, Says, mapping, number
 from grafana.src.promql import BROKER, SERVER, increase, kinds, of, rate, seen
-from grafana.src.redis_memory import ANY, NO_SERVER, OF_LIMIT, UNLIMITED, can_evict
+from grafana.src.redis import data, memory, traffic
+from grafana.src.redis.memory import ANY, NO_SERVER, OF_LIMIT, UNLIMITED, can_evict
 from grafana.src.tables import COLOURED, Column, Key, rows
 
 UP: Final = mapping({"1": ("up", limits.GOOD), "0": ("down", limits.BAD)})
@@ -223,12 +224,12 @@ BOARD: Final = Board(
     SERVER,
     [
         NOW,
-        redis_memory.MEMORY,
-        redis_memory.PERSISTENCE,
-        redis_traffic.TRAFFIC,
-        redis_traffic.COMMANDS,
-        redis_traffic.CLIENTS,
-        redis_data.KEYS,
-        redis_data.REPLICATION,
+        memory.MEMORY,
+        memory.PERSISTENCE,
+        traffic.TRAFFIC,
+        traffic.COMMANDS,
+        traffic.CLIENTS,
+        data.KEYS,
+        data.REPLICATION,
     ],
 )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from grafana.src.board import Row
-from grafana.src.exporter_host import KIND, NO_HOST, host, host_rate
-from grafana.src.exporter_trust import EXPORTER_KEYS, NAME
+from grafana.src.exporter.host import KIND, NO_HOST, host, host_rate
+from grafana.src.exporter.trust import EXPORTER_KEYS, NAME
 from grafana.src.limits import over, target, under
 from grafana.src.panels import Query, Says, as_limit, lines, mapping, restyled
 from grafana.src.promql import EXPORTER, kinds, own_rate
