@@ -6,6 +6,7 @@ Time runs faster in the rules (`tests/rules/accelerated.py`) and in Alertmanager
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -52,7 +53,7 @@ _CONFIG = """
 global: {{scrape_interval: {scrape}ms, scrape_timeout: {timeout}ms}}
 rule_files: ["{rules}/*.yml"]
 alerting: {{alertmanagers: [{{static_configs: [{{targets: {alertmanagers}}}]}}]}}
-scrape_configs: [{{job_name: {job}, static_configs: [{{targets: {targets}}}]}}]
+scrape_configs: {scraped}
 """
 
 Labels = Mapping[str, str]
@@ -94,8 +95,11 @@ def run_prometheus(
     factor: float,
     numbers: Mapping[str, float] | None = None,
     alertmanagers: Iterable[str] = (),
+    more: Iterable[Mapping[str, Any]] = (),
 ) -> PrometheusServer:
-    """A Prometheus with the project's rules, `factor` times as fast; `numbers` are targets that rules compare with."""
+    """A Prometheus with the project's rules, `factor` times as fast; `numbers` are targets that rules compare with,
+    `more` further `scrape_configs`."""
+    scraped = {"job_name": JOB, "static_configs": [{"targets": list(targets)}]}
     rules = directory / "rules"
     rules.mkdir()
     accelerated(rules, factor, numbers)
@@ -103,8 +107,7 @@ def run_prometheus(
         scrape=round(max(SCRAPE_INTERVAL / factor, LEAST_SECONDS) * 1000),
         timeout=round(max(SCRAPE_TIMEOUT / factor, LEAST_SECONDS) * 1000),
         rules=rules,
-        job=JOB,
-        targets=list(targets),
+        scraped=json.dumps([scraped, *more]),  # JSON is YAML
         alertmanagers=list(alertmanagers),
     )
     return PrometheusServer(directory, config, f"--query.lookback-delta={round(LOOKBACK / factor * 1000)}ms")

@@ -1,0 +1,68 @@
+"""What the dashboards cannot show of the demo, and why. Whatever else has no data is a fault; so is data of these."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from tests.grafana_answers import Shown, named
+
+
+@dataclass(frozen=True, slots=True)
+class Untold:
+    """A query, as `tests.grafana_answers.named` calls it, that has no data.
+
+    `always` is False where that depends on the machine.
+    """
+
+    query: str
+    why: str
+    always: bool = True
+
+
+NOBODY: Final = (
+    Untold("tq-redis: Now: Alerts", "no alert fires about a Redis that is well"),
+    Untold("tq-exporter: Now: Alerts", "nor about an exporter, but about the machine one may", always=False),
+    Untold("tq-exporter: Disks and network: Time of a flush", "few disks flush, and tell of it", always=False),
+    Untold("tq-exporter: Container of the exporter: Of its limits", "the container may have none", always=False),
+    Untold("tq-exporter: Container of the exporter: Disk traffic", "the kernel may not tell", always=False),
+)
+"""Of the demo as a whole; at most five."""
+
+NO_ENQUEUEING: Final = "ARQ tells nobody of a job that is put into a queue, or begins"
+NOT_HELD: Final = "a worker of ARQ runs what it takes: jobs are never reserved"
+OF_ARQ: Final = (
+    Untold("tq-overview: Queues: Queues: In", NO_ENQUEUEING),
+    Untold("tq-overview: Trends: Enqueued and finished: {{system}} enqueued", NO_ENQUEUEING),
+    Untold("tq-system: Jobs: Enqueued, started, finished: enqueued", NO_ENQUEUEING),
+    Untold("tq-system: Jobs: Enqueued, started, finished: started", NO_ENQUEUEING),
+    Untold("tq-system: Backlog: Ready jobs by priority", "ARQ has no priorities"),
+    Untold("tq-system: Backlog: Queues now: Reserved", NOT_HELD),
+    Untold("tq-system: Workers: Workers now: Reserved", NOT_HELD),
+)
+"""Of an installation that has ARQ alone."""
+
+OF_CELERY: Final[tuple[Untold, ...]] = ()
+"""Of one that has Celery alone: all, but for what the row of ARQ shows."""
+
+OF_SYSTEM: Final = {"arq": OF_ARQ, "celery": OF_CELERY}
+ROWS: Final = {"ARQ": "arq", "Celery": "celery"}
+"""Headlines over what one system alone has."""
+
+
+def surprises(shown: Iterable[Shown], systems: Sequence[str]) -> list[str]:
+    """Queries that have no data and should, or have some and should not, where these systems are looked at."""
+    known = NOBODY + (OF_SYSTEM[systems[0]] if len(systems) == 1 else ())
+    return sorted(text for one in shown for text in _of_panel(one, systems, known))
+
+
+def _of_panel(shown: Shown, systems: Sequence[str], known: Iterable[Untold]) -> Iterator[str]:
+    queries = {named(shown.panel, ref) for ref in shown.answers}
+    if ROWS.get(shown.panel.row, systems[0]) in systems:
+        may_lack = {one.query for one in known}
+        must_lack = queries & {one.query for one in known if one.always}
+    else:
+        may_lack = must_lack = queries
+    yield from (f"no data: {query}" for query in shown.empty if query not in may_lack)
+    yield from (f"data: {query}" for query in must_lack.difference(shown.empty))
