@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.dashboards import Panel
-from tests.e2e.untold import NOBODY, OF_ARQ, surprises
+from tests.dashboards import Panel, panels
+from tests.e2e.untold import NOBODY, OF_ARQ, OF_CELERY, surprises
 from tests.grafana_answers import Shown, hastened, named, points
 from tests.grafana_check import Link
 
@@ -34,6 +34,11 @@ def test_what_is_no_number_is_no_data() -> None:
 def test_each_query_of_several_has_a_name() -> None:
     assert named(panel("tq-a: Row: One", "__auto"), "A") == "tq-a: Row: One"
     assert named(panel("tq-a: Row: Two", "in", "out"), "B") == "tq-a: Row: Two: out"
+
+
+def test_exceptions_name_queries_that_there_are() -> None:
+    known = {named(panel, query.ref) for panel in panels() for query in panel.queries}
+    assert {one.query for one in NOBODY + OF_ARQ + OF_CELERY} <= known
 
 
 def test_durations_are_hastened_but_those_of_grafana() -> None:

@@ -24,22 +24,14 @@ class Untold:
 NOBODY: Final = (
     Untold("tq-redis: Now: Alerts", "no alert fires about a Redis that is well"),
     Untold("tq-exporter: Now: Alerts", "nor about an exporter, but about the machine one may", always=False),
-    Untold("tq-exporter: Disks and network: Time of a flush", "few disks flush, and tell of it", always=False),
     Untold("tq-exporter: Container of the exporter: Of its limits", "the container may have none", always=False),
-    Untold("tq-exporter: Container of the exporter: Disk traffic", "the kernel may not tell", always=False),
 )
 """Of the demo as a whole; at most five."""
 
 NO_ENQUEUEING: Final = "ARQ tells nobody of a job that is put into a queue, or begins"
-NOT_HELD: Final = "a worker of ARQ runs what it takes: jobs are never reserved"
 OF_ARQ: Final = (
     Untold("tq-overview: Queues: Queues: In", NO_ENQUEUEING),
     Untold("tq-overview: Trends: Enqueued and finished: {{system}} enqueued", NO_ENQUEUEING),
-    Untold("tq-system: Jobs: Enqueued, started, finished: enqueued", NO_ENQUEUEING),
-    Untold("tq-system: Jobs: Enqueued, started, finished: started", NO_ENQUEUEING),
-    Untold("tq-system: Backlog: Ready jobs by priority", "ARQ has no priorities"),
-    Untold("tq-system: Backlog: Queues now: Reserved", NOT_HELD),
-    Untold("tq-system: Workers: Workers now: Reserved", NOT_HELD),
 )
 """Of an installation that has ARQ alone."""
 
