@@ -12,8 +12,8 @@ OTHER_PYTHONS := 3.12 3.13
 UNITS := -m pytest -q -n 3 --dist loadfile --ignore tests/e2e
 # Of the end-to-end tests most wait for processes. Two of these fill it, and the others do need it for themselves, or
 # measure how long something takes.
-IN_PAIRS := $(wildcard $(patsubst %,tests/e2e/test_%.py, birth truth_arq truth_celery))
-ALONE := $(wildcard $(patsubst %,tests/e2e/test_%.py, acl cardinality faults feed_faults flood http scale))
+IN_PAIRS := $(wildcard $(patsubst %,tests/e2e/test_%.py, acl birth cardinality truth_arq truth_celery))
+ALONE := $(wildcard $(patsubst %,tests/e2e/test_%.py, faults feed_faults flood http scale))
 BESIDE_EACH_OTHER := -n 4 --dist loadfile
 # Rules that run many times as fast as they should do not wait for a busy machine.
 ALERTING := $(wildcard $(patsubst %,tests/e2e/test_%.py, alerts alerts_outage demo_watched replicas))
@@ -80,8 +80,8 @@ test-matrix: .venv-test/.made $(OLDER_ARQS:%=.venv-arq%/.made) $(CELERIES:%=%/.m
 
 # What depends on the interpreter or on what is installed beside it; the systems' own logic is left to `make test-matrix`.
 .PHONY: test-newest
-test-newest: NOT_ON_EACH := --ignore tests/systems --ignore tests/hooks --ignore tests/rules
-test-newest: .venv-test/.made ## units but those of the systems, the hook and the rules, on the newest Python where present
+test-newest: NOT_ON_EACH := --ignore tests/systems --ignore tests/hooks --ignore tests/rules --ignore tests/grafana
+test-newest: .venv-test/.made ## units but those of the systems, the hook, the rules and the dashboards, on the newest Python where present
 	$(call on-each,$(lastword $(OTHER_PYTHONS)),NOT_ON_EACH='$(NOT_ON_EACH)')
 
 # Runs on those of these Pythons that are present, but for the one that runs all tests.
@@ -139,6 +139,13 @@ docs: .venv-test/.made ## the references of metrics and alerts, from the catalog
 .PHONY: dashboards
 dashboards: .venv-test/.made ## grafana/dashboards, from grafana/src
 	@.venv-test/bin/python -m grafana.src grafana/dashboards
+
+.PHONY: pictures
+pictures: .venv-test/.made ## docs/pictures, as Grafana's components draw the dashboards (PROMETHEUS=url, of one that watches a demo)
+	@npm --prefix grafana/preview ci --no-audit --no-fund --loglevel error
+	@rm -rf docs/pictures && mkdir docs/pictures
+	@node grafana/preview/preview.mjs --prometheus $(or $(PROMETHEUS),http://127.0.0.1:9090) --dashboards grafana/dashboards \
+	    --out docs/pictures --from now-1h --width 1440 --theme dark
 
 # In an environment of its own: it must work when the pinned files do not.
 .PHONY: requirements
