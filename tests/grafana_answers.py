@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 
 from tests.dashboards import Asked, Dashboard, Panel, put_in
 from tests.e2e.prometheus import PrometheusServer
+from tests.grafana.branches import branches, unfiltered
 from tests.rules.accelerated import WRITTEN, shortened
 
 STEP: Final = 15.0
@@ -56,10 +57,15 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What a panel shows: by the letter of its query the answer to each."""
+    """What a panel shows: by the letter of its query the answer to each.
+
+    `silent` has the parts of its queries that never have data, by the letters: those of a top-level `or`, asked without
+    their comparisons, as what they find wrong need not be there.
+    """
 
     panel: Panel
     answers: Mapping[str, Answer]
+    silent: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def empty(self) -> list[str]:
@@ -131,6 +137,22 @@ class Asking:
             if not best.empty or not any(query.instant for query in panel.queries):
                 break
         return best
+
+    def in_parts(self, dashboards: Sequence[Dashboard], selection: Selection) -> list[Shown]:
+        """All panels, with the parts of their queries that have no data in all the time."""
+        asked = [(panel, selection.of(dashboard)) for dashboard in dashboards for panel in dashboard.panels]
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            return list(pool.map(lambda one: Shown(one[0], {}, self._silent(*one)), asked))
+
+    def _silent(self, panel: Panel, values: Mapping[str, str]) -> dict[str, list[str]]:
+        return {
+            query.ref: [
+                part
+                for part in branches(self.put_in(query.expr, values))
+                if not points(self._asked(unfiltered(part), None))
+            ]
+            for query in panel.queries
+        }
 
     def _of_panel(self, query: Asked, values: Mapping[str, str], at: float) -> Answer:
         return self.query(query.expr, values, at if query.instant else None)

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.dashboards import Panel, panels
-from tests.e2e.untold import NOBODY, OF_ARQ, OF_CELERY, surprises
+from tests.e2e.untold import NOBODY, OF_ARQ, OF_CELERY, PARTS, silent, surprises
 from tests.grafana_answers import Shown, hastened, named, points
 from tests.grafana_check import Link
 
@@ -41,6 +41,17 @@ def test_exceptions_name_queries_that_there_are() -> None:
     assert {one.query for one in NOBODY + OF_ARQ + OF_CELERY} <= known
 
 
+def test_exceptions_name_metrics_that_parts_of_queries_read() -> None:
+    several = [query.expr for panel in panels() for query in panel.queries if " or " in query.expr]
+    assert [metric for metric in PARTS if not any(metric in expr for expr in several)] == []
+
+
+def test_a_part_without_data_is_found() -> None:
+    made = panel("tq-a: Row: Two", "in", "out")
+    assert silent([Shown(made, {}, {"A": [], "B": ["rate(a[1m])"]})]) == ["tq-a: Row: Two: out: rate(a[1m])"]
+    assert silent([Shown(made, {}, {"B": ["count(taskqueue_cgroup_threads_max)"]})]) == []
+
+
 def test_durations_are_hastened_but_those_of_grafana() -> None:
     expr = "sum_over_time(rate(a[$__rate_interval])[1h:30s]) + a offset 5m > 300"
     assert hastened(expr, 10) == "sum_over_time(rate(a[$__rate_interval])[360000ms:3000ms]) + a offset 30000ms > 300"
@@ -55,8 +66,9 @@ def test_a_query_without_data_is_found(answer: dict[str, Any]) -> None:
 def test_data_that_nobody_can_have_is_found() -> None:
     first = NOBODY[0]
     assert first.always
-    assert surprises([Shown(panel(first.query, ""), {"A": SOME})], BOTH) == [f"data: {first.query}"]
-    assert surprises([Shown(panel(first.query, ""), {"A": NONE})], BOTH) == []
+    made = panel(first.query, first.query.rpartition(": ")[2], "another")
+    assert surprises([Shown(made, {"A": SOME})], BOTH) == [f"data: {first.query}"]
+    assert surprises([Shown(made, {"A": NONE})], BOTH) == []
 
 
 def test_what_a_system_cannot_tell_is_left_out_for_it_alone() -> None:

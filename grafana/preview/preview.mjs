@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 
 import { withBrowser } from './lib/browser.mjs';
-import { selectedIn } from './lib/dashboard.mjs';
+import { selectedIn, unknownIn } from './lib/dashboard.mjs';
 import { laidOut } from './lib/layout.mjs';
 import { answersTo } from './lib/queries.mjs';
 import { grafana } from '#grafana';
@@ -25,9 +25,15 @@ const OPTIONS = {
 
 async function main() {
   const { values: options } = parseArgs({ options: OPTIONS });
-  mkdirSync(options.out, { recursive: true });
   const files = readdirSync(options.dashboards).filter((name) => name.endsWith('.json')).sort();
   const all = files.map((name) => JSON.parse(readFileSync(join(options.dashboards, name), 'utf8')));
+  const unknown = unknownIn(variablesOf(options.var), all);
+  if (unknown.length) {
+    console.error(`--var: no dashboard has a variable ${unknown.join(', ')}`);
+    process.exitCode = 2;
+    return;
+  }
+  mkdirSync(options.out, { recursive: true });
   const wanted = all.filter(({ uid }) => !options.only.length || options.only.includes(uid));
   let failed = 0;
   await withBrowser(async (browser) => {

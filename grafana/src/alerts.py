@@ -9,20 +9,21 @@ from grafana_foundation_sdk.builders import stat, table
 
 from grafana.src import limits, links
 from grafana.src.limits import over
-from grafana.src.panels import Query, Says, Size, mapping, number, restyled
+from grafana.src.panels import Query, Says, Size, mapping, number
 from grafana.src.promql import JOB, of
 from grafana.src.tables import COLOURED_TEXT, Column, Key, rows
 from scripts import rulebook
 
 NONE: Final = "No alert fires"
 RULES: Final = "No data: are the rules loaded?"
-SEVERITIES: Final = mapping(
-    {
-        "critical": ("critical", limits.BAD),
-        "warning": ("warning", limits.WARNING),
-        "info": ("info", limits.NEUTRAL),
-    }
+RANKS: Final = {3: "critical", 2: "warning", 1: "info"}
+COLOURS: Final = {"critical": limits.BAD, "warning": limits.WARNING, "info": limits.NEUTRAL}
+SEVERITIES: Final = mapping({str(rank): (name, COLOURS[name]) for rank, name in RANKS.items()})
+ABOUT: Final = (
+    *("worker", "instance", "collector", "feed", "reason", "server", "slave_ip", "master_host", "mountpoint", "kind"),
+    *("label", "le", "target", "rule_group"),
 )
+"""Labels that some alerts have, beside those of queues and tasks."""
 
 
 def of_labels(metric: str, labels: Sequence[str], *matchers: str) -> str:
@@ -56,32 +57,34 @@ def firing(labels: Sequence[str], size: Size, *matchers: str) -> stat.Panel:
 
 def table_of(labels: Sequence[str], size: Size, *matchers: str) -> table.Panel:
     """Which fire, and since when."""
-    since = f"1000 * {of_labels('ALERTS_FOR_STATE', labels, *matchers)}"
-    fires = of_labels("ALERTS", labels, 'alertstate="firing"', *matchers)
-    values = {name: links.cell(name.capitalize()) for name in ("job", "system", "broker", "queue")}
+
+    def fires(*severity: str) -> str:
+        return of_labels("ALERTS", labels, 'alertstate="firing"', *severity, *matchers)
+
+    def told(expr: str) -> str:
+        names = ", ".join(f'"{name}"' for name in ABOUT)
+        return f'label_join({expr}, "about", " ", {names})'
+
+    by_rank = " or ".join(f"{rank} * " + fires(f'severity="{name}"') for rank, name in RANKS.items())
+    since = f"1000 * {of_labels('ALERTS_FOR_STATE', labels, *matchers)} and ignoring (alertstate) {fires()}"
+    queue = {name: links.cell(name.capitalize()) for name in ("job", "system", "broker", "queue")}
+    task = {name: links.cell(name.capitalize()) for name in ("system", "task")}
     keys = [
         Key("alertname", "Alert", links.runbook(links.cell("Alert")), "Runbook", width=210),
-        Key("severity", "Severity", width=80),
-        Key("job", "Job", hidden=True),
-        Key(
-            "system", "System", links.to(links.ONE_SYSTEM, {"system": links.cell("System")}), "This system in depth", 70
-        ),
+        Key("job", "Job", width=90),
+        Key("system", "System", links.to(links.ONE_SYSTEM, {"system": links.cell("System")}), "This system", 70),
         Key("broker", "Broker", width=90),
-        Key("queue", "Queue", links.to(links.ONE_SYSTEM, values, keep=()), "This queue in depth"),
-        Key(
-            "task",
-            "Task",
-            links.to(links.ONE_TASK, {name: links.cell(name.capitalize()) for name in ("system", "task")}),
-            "This task in depth",
-        ),
-        Key("worker", "Worker"),
-        Key("instance", "Exporter"),
+        Key("queue", "Queue", links.to(links.ONE_SYSTEM, queue, keep=()), "This queue in depth"),
+        Key("task", "Task", links.to(links.ONE_TASK, task), "This task in depth"),
+        Key("about", "About"),
+    ]
+    columns = [
+        Column("Severity", told(by_rank), "none", 0, COLOURED_TEXT, width=80, mappings=(SEVERITIES,), early=True),
+        Column("Since", told(since), "dateTimeFromNow", width=130),
     ]
     says = Says(
-        "Every alert that fires about what is selected, with what it is about.",
+        "Every alert that fires about what is selected, with what it is about, the worst first.",
         "empty.",
         "Click the alert for its runbook, the queue or task to look at it.",
     )
-    column = Column("Since", f"{since} and ignoring (alertstate) {fires}", "dateTimeFromNow", width=130)
-    panel = rows("Alerts", says, keys, [column], size=size, empty=NONE, sort="Severity", ascending=True)
-    return restyled(panel, "Severity", mappings=[SEVERITIES], custom_cellOptions=COLOURED_TEXT)
+    return rows("Alerts", says, keys, columns, size=size, empty=NONE, sort="Severity")

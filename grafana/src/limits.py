@@ -19,6 +19,8 @@ WARNING: Final = "orange"
 BAD: Final = "red"
 NEUTRAL: Final = "blue"
 UNKNOWN: Final = "gray"
+ABOVE: Final = 1e-6
+"""Alerts fire above a number, Grafana colours what reaches a threshold: by so much is one above."""
 
 Thresholds = builders.ThresholdsConfig
 
@@ -28,8 +30,14 @@ def target(name: str) -> float:
     return float(rulebook.targets()[name])
 
 
+def above(*, warning: float | None = None, bad: float | None = None) -> Thresholds:
+    """Good up to a number and with it, as alerts have it."""
+    warning, bad = (None if value is None else value + ABOVE for value in (warning, bad))
+    return over(warning=warning, bad=bad)
+
+
 def over(*, warning: float | None = None, bad: float | None = None) -> Thresholds:
-    """Good, until a number is reached from below."""
+    """Good, until a number is reached from below: for what is counted."""
     reached = [(warning, WARNING), (bad, BAD)]
     return _steps(GOOD, [(value, colour) for value, colour in reached if value is not None])
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Final
 
 from grafana_foundation_sdk.builders import table
+from grafana_foundation_sdk.models.dashboard import ValueMapping
 
-from grafana.src import alerts, limits, links, queues
+from grafana.src import alerts, links, queues, shares
 from grafana.src.board import Board, Row
-from grafana.src.limits import over, under
+from grafana.src.limits import Thresholds, above, under
 from grafana.src.panels import Query, Says, lines, number
 from grafana.src.promql import BROKER, QUEUE, of
-from grafana.src.queues import AGE, ENQUEUED, FAST_BURN, FINISHED, KEYS, NO_ENDS, RULES, SLOW_BURN
+from grafana.src.queues import AGE, ENQUEUED, FINISHED, KEYS, NO_ENDS, NO_TARGET, RULES
+from grafana.src.shares import Budget
 from grafana.src.tables import COLOURED, Column, rows
 
 NOW: Final = Row(
@@ -21,7 +23,8 @@ NOW: Final = Row(
         number(
             "Oldest ready job",
             Says(
-                "How long the job that is ready for longest has waited, in any queue.",
+                "How long the job that is ready for longest has waited, in any queue. Where that is not known: how "
+                "long ago a job left the queue.",
                 "less than the target of its queue (60 s unless one says otherwise).",
                 "See which queue in the table below; the next number tells whether that is too long.",
             ),
@@ -35,7 +38,8 @@ NOW: Final = Row(
         queues.finished(),
         queues.failed("See which queue in the table below, then its tasks and exceptions on One system."),
         queues.workers(
-            "Lost ones were killed, hang, or are cut off from Redis: see worker states on One system.",
+            "Lost ones were killed, hang, or are cut off from Redis: see worker states on One system. Queues without: "
+            "were their workers stopped, do they crash at start, or consume other queues?",
         ),
         number(
             "Brokers up",
@@ -61,9 +65,10 @@ QUEUES: Final = Row(
             "Queues",
             Says(
                 "Each queue now: what waits and for how long, what comes in and goes out, when it will be empty, what "
-                "fails, and who works on it. In is known only where enqueueing is seen (Celery: "
-                "task_send_sent_event).",
-                "waits below their target, Drain short, few failures, some slots free.",
+                "fails, whether that uses the budget of its target up too fast, and who works on it. In is known only "
+                "where enqueueing is seen (Celery: task_send_sent_event), Out where a feed is connected, the budget "
+                "where enough jobs ended.",
+                "waits below their target, Drain short, the budget kept, some slots free.",
                 "Click a queue to see it in depth. ∞ under Drain: the backlog does not fall; add workers, or find what "
                 "slows them.",
             ),
@@ -72,19 +77,12 @@ QUEUES: Final = Row(
                 Column("Ready", queues.READY, "short", width=70),
                 Column("Oldest", AGE, "s", width=90),
                 queues.OF_TARGET,
-                Column(
-                    "Failed, 1 h",
-                    queues.FAILED_1H,
-                    "percentunit",
-                    cell=COLOURED,
-                    thresholds=queues.FAILURE_LIMITS,
-                    decimals=1,
-                    width=90,
-                ),
-                Column("Workers", of("queue:taskqueue_queue_workers:max", QUEUE), "short", width=80),
+                queues.FAILED_1H,
+                queues.BUDGET,
+                Column("Workers", queues.WORKERS, "short", width=80),
                 queues.BUSY,
                 Column("In", ENQUEUED, "ops", 2, width=100),
-                Column("Out", f"sum without (outcome) ({FINISHED})", "ops", 2, width=100),
+                Column("Out", f"sum without (outcome) ({queues.OUT})", "ops", 2, width=100),
                 queues.DRAINED,
             ],
             sort="Of target",
@@ -114,35 +112,26 @@ TRENDS: Final = Row(
 )
 
 
-def _budget(title: str, says: Says, ratio: str, goal: str, slow: float | None) -> table.Panel:
-    """Pace at which a budget is used up, by windows, and what is left of a day's."""
-    allowed = of(goal, QUEUE)
+def _of_limit(title: str, expr: str, thresholds: Thresholds, infinite: ValueMapping) -> Column:
+    return Column(title, expr, "percentunit", 0, COLOURED, thresholds, width=80, mappings=(infinite,))
 
-    def pace(window: str, at: limits.Thresholds) -> Column:
-        burn = f"{of(ratio + window, QUEUE)} / ({allowed} > 0)"
-        return Column(window, burn, "short", 1, COLOURED, at, width=65)
 
-    fast = over(bad=FAST_BURN)
-    left = f"1 - {of(ratio + '1d', QUEUE)} / ({allowed} > 0)"
-    return rows(
-        title,
-        says,
-        KEYS,
-        [
-            pace("5m", fast),
-            pace("1h", fast),
-            pace("6h", over(warning=slow) if slow else fast),
-            Column("Left of 1d", left, "percentunit", 0, COLOURED, under(bad=0), width=100),
-        ],
-        size=(24, 7),
-        sort="1h",
-        empty=NO_ENDS,
-    )
+def _budget(title: str, says: Says, budget: Budget, empty: str) -> table.Panel:
+    """Pace at which a budget is used up, by windows, by what alerts allow, and what is left of a day's."""
+    paces = [
+        Column(window, budget.pace(window), "short", 1, width=65, mappings=(shares.INFINITE,))
+        for window in ("5m", "1h", "6h")
+    ]
+    alerts_at = [_of_limit("Fast", budget.of_limit(shares.FAST), above(bad=1), shares.TOO_MUCH)]
+    if budget.slowly:
+        alerts_at.append(_of_limit("Slow", budget.of_limit(shares.SLOW), above(warning=1), shares.WARNED))
+    left = Column("Left of 1d", budget.left("1d"), "percentunit", 0, width=100, mappings=(shares.INFINITE,))
+    return rows(title, says, KEYS, [*paces, *alerts_at, left], size=(24, 7), sort="1h", empty=empty)
 
 
 PACE: Final = (
-    "1 uses the budget up exactly, 0 not at all; from 14.4 over both 1 h and 5 min on {} is critical{}. "
-    "'Left of 1d' is what remains of the budget of the last 24 hours."
+    "1 uses the budget up exactly, 0 not at all. {}: the pace by that at which the alert fires, the lower one of both "
+    "its windows; not known where few jobs were seen. 'Left of 1d' is what remains of the budget of the last 24 hours."
 )
 SLO: Final = Row(
     "Service levels",
@@ -150,29 +139,25 @@ SLO: Final = Row(
         _budget(
             "Failures: pace of the budget",
             Says(
-                "Share of failed jobs by the share that the queue's target allows (1 %), over windows. "
-                + PACE.format(
-                    "JobFailureBudgetFastBurn",
-                    ", from 6 over both 6 h and 30 min on JobFailureBudgetSlowBurn warns",
-                ),
-                "below 1.",
+                "Share of failed jobs by the share that the queue's target allows (1 % unless it says otherwise), over "
+                "windows: " + PACE.format("Fast, Slow"),
+                "paces below 1. Above 100 % of Fast JobFailureBudgetFastBurn is critical, of Slow "
+                "JobFailureBudgetSlowBurn warns.",
                 "Open the queue: which tasks fail, with which exceptions, and what was deployed when it began?",
             ),
-            "queue:taskqueue_jobs_bad:ratio_rate",
-            "queue:taskqueue_target_failure_ratio:effective",
-            SLOW_BURN,
+            shares.FAILURES,
+            NO_ENDS,
         ),
         _budget(
             "Waits: pace of the budget",
             Says(
-                "Share of jobs that waited for longer than their queue's target, by the share that may (1 %), over "
-                "windows. " + PACE.format("JobWaitBudgetBurn", ""),
-                "below 1.",
+                "Share of jobs that waited for longer than their queue's target, by the share that may (1 % unless it "
+                "says otherwise), over windows: " + PACE.format("Fast"),
+                "paces below 1. Above 100 % of Fast JobWaitBudgetBurn is critical.",
                 "Open the queue: are there enough workers, and are their slots busy?",
             ),
-            "queue:taskqueue_job_wait_late:ratio_rate",
-            "queue:taskqueue_target_late_ratio:effective",
-            None,
+            shares.LATE,
+            NO_TARGET,
         ),
     ],
 )

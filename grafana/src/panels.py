@@ -13,10 +13,13 @@ from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.cog.variants import Dataquery
 from grafana_foundation_sdk.models import common as options
 from grafana_foundation_sdk.models.dashboard import (
+    DashboardSpecialValueMapOptions,
     DataSourceRef,
     DynamicConfigValue,
     FieldColorModeId,
     Panel,
+    SpecialValueMap,
+    SpecialValueMatch,
     ValueMap,
     ValueMapping,
     ValueMappingResult,
@@ -49,6 +52,14 @@ STATE_COLOURS: Final = {
 }
 LEAST: Final = {"percentunit": 0.1, "ops": 1, "short": 1}
 """How far an axis reaches at least: that of a line at 0 would end at 100, or 10,000 %."""
+CALCS: Final = {"lastNotNull": "Last *", "max": "Max"}
+"""What Grafana calls the columns of a legend."""
+NOT_KNOWN: Final = SpecialValueMap(
+    options=DashboardSpecialValueMapOptions(
+        match=SpecialValueMatch.NULL, result=ValueMappingResult(color=limits.UNKNOWN)
+    )
+)
+"""Grafana takes a number that is not there for the best, or worst, of its thresholds."""
 LEGEND_HEIGHT: Final = 8
 """A panel that is lower than this has no room for a table of its series."""
 
@@ -136,6 +147,8 @@ def lines(
 def _legend(calcs: tuple[str, ...]) -> common.VizLegendOptions:
     mode = options.LegendDisplayMode.TABLE if calcs else options.LegendDisplayMode.LIST
     legend = common.VizLegendOptions().show_legend(True).display_mode(mode).calcs(list(calcs))
+    if calcs:
+        legend.sort_by(CALCS[calcs[0]]).sort_desc(True)  # few rows are seen at once
     return legend.placement(options.LegendPlacement.BOTTOM)
 
 
@@ -211,6 +224,7 @@ def number(
     described(panel, title, says, unit, size, empty).thresholds(thresholds or limits.none())
     panel.color_scheme(builders.FieldColor().mode(FieldColorModeId.THRESHOLDS))
     panel.color_mode(options.BigValueColorMode.BACKGROUND if thresholds else options.BigValueColorMode.VALUE)
+    panel.mappings([NOT_KNOWN])
     panel.graph_mode(options.BigValueGraphMode.NONE).reduce_options(_last())
     return panel.text_mode(options.BigValueTextMode.AUTO)
 
@@ -229,6 +243,8 @@ def bars(
     described(panel, title, says, unit, size, empty).thresholds(thresholds or limits.none()).min(0)
     panel.color_scheme(builders.FieldColor().mode(FieldColorModeId.THRESHOLDS)).reduce_options(_last())
     panel.text(common.VizTextDisplayOptions().title_size(14).value_size(18))
+    if unit == "percentunit":
+        panel.max(1)
     return panel.orientation(options.VizOrientation.HORIZONTAL).display_mode(options.BarGaugeDisplayMode.BASIC)
 
 

@@ -14,6 +14,8 @@ SERVER: Final = (*BROKER, "server")
 EXPORTER: Final = (*JOB, "instance")
 """Labels that variables of the same name select by. What belongs to a queue, a task or a Redis has no `instance`: it
 is the same for all replicas of the exporter. What belongs to an exporter or its host has."""
+RECORDED_EVERY: Final = 30
+"""Seconds that a recorded rate stands for, the interval of `prometheus/rules/recording.yml`."""
 
 
 def of(metric: str, scope: tuple[str, ...], *matchers: str) -> str:
@@ -48,6 +50,21 @@ def increase(metric: str, scope: tuple[str, ...], *matchers: str) -> str:
     return f"max without (instance, pod) ({own_increase(metric, scope, *matchers)})"
 
 
+def recorded_increase(rate_of: str, scope: tuple[str, ...], *matchers: str) -> str:
+    """What a counter whose rate is recorded rose by over all that the dashboard shows, of whichever replicas."""
+    return f"sum_over_time({of(rate_of, scope, *matchers)}[$__range]) * {RECORDED_EVERY}"
+
+
 def kinds(exprs: Mapping[str, str]) -> str:
     """Several things in one query, told apart by the label `kind`: data where there is any of them."""
     return " or ".join(f'label_replace({expr}, "kind", "{kind}", "", "")' for kind, expr in exprs.items())
+
+
+def feeds_away(scope: tuple[str, ...], *matchers: str) -> str:
+    """Feeds that FeedDisconnected tells of, each of one exporter: away, or coming and going."""
+    gaps, reconnects = (of(f"taskqueue_feed_{name}_total", scope, *matchers) for name in ("gap_seconds", "reconnects"))
+    down = f"min_over_time({of('broker:taskqueue_broker_up:max', BROKER)}[15m]) == 0"
+    return (
+        f"(rate({gaps}[5m]) > 0.5 or rate({gaps}[15m]) > 0.1 and increase({reconnects}[15m]) > 2.5)"
+        f" unless ignoring (instance, pod, system, feed) {down}"
+    )

@@ -67,6 +67,8 @@ class Column:
     """The ends of a gauge."""
     width: int | None = None
     mappings: tuple[ValueMapping, ...] = ()
+    early: bool = False
+    """Whether it stands right behind the first key."""
 
 
 def rows(
@@ -99,16 +101,18 @@ def rows(
 
 def _arranged(keys: Sequence[Key], columns: Sequence[Column]) -> DataTransformerConfig:
     """Keys first, then columns, by their titles. Values are called by their query's letter, if there are several."""
-    fields = {key.label: key.title for key in keys}
+    labels = {key.label: key.title for key in keys}
     letters = string.ascii_uppercase if len(columns) > 1 else [""]
-    fields |= {
+    values = {
         f"Value #{letter}" if letter else "Value": column.title
         for letter, column in zip(letters, columns, strict=False)
     }
+    early = [name for name, column in zip(values, columns, strict=True) if column.early]
+    order = [keys[0].label, *early, *labels, *values]
     arranged = {
         "excludeByName": {"Time": True},
-        "indexByName": {name: at for at, name in enumerate(fields)},
-        "renameByName": fields,
+        "indexByName": {name: at for at, name in enumerate(dict.fromkeys(order))},
+        "renameByName": labels | values,
     }
     return DataTransformerConfig(id_val="organize", options=arranged)
 

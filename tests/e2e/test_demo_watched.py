@@ -14,13 +14,14 @@ from statistics import fmean
 
 import pytest
 
+from exporter.demo import queues
 from grafana.src.links import RUNBOOKS
 from tests.dashboards import Dashboard, Panel, dashboards
 from tests.e2e import pairs
 from tests.e2e.alerting import JOB, SCRAPE_INTERVAL
 from tests.e2e.deserved import DESERVED, HOST, Deserved
-from tests.e2e.untold import NOBODY, surprises
-from tests.e2e.watched import ALONE, FACTOR, PAIR, Watched, watch
+from tests.e2e.untold import NOBODY, silent, surprises
+from tests.e2e.watched import ALONE, DEADLINE, FACTOR, PAIR, Watched, watch
 from tests.grafana_answers import Asking, Selection, points
 from tests.grafana_check import Checked, Link, checked
 from tests.servers import ROOT
@@ -44,6 +45,18 @@ MISTAKES = (
     'count(taskqueue_worker_up{job=~"$job"} == 1)',
 )
 """Queries that count what two replicas see twice."""
+QUEUES = {
+    "arq": {queues.ARQ_QUEUE, queues.ARQ_REPORTS, queues.ARQ_UNSTAFFED},
+    "celery": {
+        queues.CELERY_DEFAULT,
+        queues.CELERY_EMAILS,
+        queues.CELERY_REPORTS,
+        queues.CELERY_UNSTAFFED,
+    },
+}
+"""The demo's, by system."""
+THERE_IS = {"system": {*QUEUES}, "queue": QUEUES["arq"] | QUEUES["celery"]}
+"""What variables offer, of the demo."""
 WINDOW = 21 * SCRAPE_INTERVAL / FACTOR
 """Seconds that recorded rates look back for."""
 MOST_ROWS = 20
@@ -94,7 +107,11 @@ def test_every_rule_can_be_evaluated(watched: Watched) -> None:
 @pytest.mark.parametrize("selection", [ALL, OF_ALL, Selection(PAIR, {"job": PAIR})], ids=lambda one: one.name)
 def test_every_query_has_data(asking: Asking, selection: Selection) -> None:
     assert surprises(asking.shown(dashboards(), selection), BOTH) == []
-    assert len(NOBODY) <= 5
+    assert len({one.why for one in NOBODY}) <= 5
+
+
+def test_every_part_of_a_query_has_data(asking: Asking) -> None:
+    assert silent(asking.in_parts(dashboards(), OF_ALL)) == []
 
 
 @pytest.mark.parametrize("system", ALONE)
@@ -123,14 +140,42 @@ def is_within(shown: Panel, labels: Mapping[str, str], selection: Selection) -> 
 def test_every_variable_offers_what_there_is(asking: Asking, dashboard: Dashboard) -> None:
     selected = OF_ALL.of(dashboard)
     for name in selected:
-        assert asking.offered(dashboard, name, selected), name
+        offered = asking.offered(dashboard, name, selected)
+        assert set(offered) == THERE_IS[name] if name in THERE_IS else offered, name
     assert {JOB, PAIR, *ALONE} == set(asking.offered(dashboard, "job", ALL.of(dashboard)))
+
+
+@pytest.mark.parametrize("system", QUEUES)
+@pytest.mark.parametrize("uid", ["tq-overview", "tq-system", "tq-task"])
+def test_a_variable_offers_what_is_of_those_before_it(asking: Asking, uid: str, system: str) -> None:
+    selected = OF_ALL.of(board(uid)) | {"system": system}
+    assert set(asking.offered(board(uid), "queue", selected)) == QUEUES[system]
+    assert asking.offered(board(uid), "queue", selected | {"broker": "another"}) == []
+    assert asking.offered(board(uid), "queue", selected | {"job": ({*QUEUES} - {system}).pop()}) == []
+
+
+@pytest.mark.parametrize("system", QUEUES)
+def test_tasks_are_those_of_the_queue(asking: Asking, system: str) -> None:
+    shown = board("tq-task")
+    selected = OF_ALL.of(shown) | {"system": system}
+    ended = f'max by (queue, task) (taskqueue_jobs_finished_total{{job="{JOB}", system="{system}"}})'
+    known = {(labels["queue"], labels["task"]) for labels in map(dict, points(asking.query(ended, {})))}
+    assert set(asking.offered(shown, "task", selected)) == {task for _, task in known}
+    for queue in {queue for queue, _ in known}:
+        offered = asking.offered(shown, "task", selected | {"queue": queue})
+        assert set(offered) == {task for of, task in known if of == queue}
 
 
 @pytest.mark.parametrize("dashboard", dashboards(), ids=lambda one: one.uid)
 def test_every_annotation_marks_something(asking: Asking, dashboard: Dashboard) -> None:
     for annotation in dashboard.annotations:
-        assert points(asking.query(annotation["expr"], OF_ALL.of(dashboard))), annotation["name"]
+        marked = points(asking.query(annotation["expr"], OF_ALL.of(dashboard)))
+        assert marked, annotation["name"]
+        if "useValueForTime" in annotation:
+            # A process starts a little before it is watched.
+            first, last = asking.began - DEADLINE, asking.ended
+            times = [value / 1000 for samples in marked.values() for _, value in samples]
+            assert [at for at in times if not first <= at <= last] == [], annotation["name"]
 
 
 # -- replicas ---------------------------------------------------------------------------------------------------

@@ -22,11 +22,18 @@ class Untold:
 
 
 NOBODY: Final = (
-    Untold("tq-redis: Now: Alerts", "no alert fires about a Redis that is well"),
-    Untold("tq-exporter: Now: Alerts", "nor about an exporter, but about the machine one may", always=False),
+    *(
+        Untold(f"tq-redis: Now: Alerts: {column}", "no alert fires about a Redis that is well")
+        for column in ("Severity", "Since")
+    ),
+    *(
+        Untold(f"tq-exporter: Now: Alerts: {column}", "nor about an exporter; about the machine one may", always=False)
+        for column in ("Severity", "Since")
+    ),
     Untold("tq-exporter: Container of the exporter: Of its limits", "the container may have none", always=False),
+    Untold("tq-task: Now: Period: periods ago", "no task of the demo has a period"),
 )
-"""Of the demo as a whole; at most five."""
+"""Of the demo as a whole; at most for five reasons."""
 
 NO_ENQUEUEING: Final = "ARQ tells nobody of a job that is put into a queue, or begins"
 OF_ARQ: Final = (
@@ -38,6 +45,21 @@ OF_ARQ: Final = (
 OF_CELERY: Final[tuple[Untold, ...]] = ()
 """Of one that has Celery alone: all, but for what the row of ARQ shows."""
 
+PARTS: Final = {
+    "ALERTS": "what does not fire",
+    'maxmemory_policy!~"noeviction': "the demo's Redis evicts nothing",
+    "taskqueue_cgroup_": "the container may have no limits, and its kernel not each controller",
+    "taskqueue_queue_paused": "no queue of the demo can be paused",
+    "taskqueue_redis_client_output_buffer_limit_disconnections_total": "Redis tells of it since 7.4",
+    "taskqueue_redis_client_query_buffer_limit_disconnections_total": "Redis tells of it since 7.4",
+    "taskqueue_redis_master_": "the demo's exporter watches the master, not its replica",
+    "taskqueue_redis_rdb_last_bgsave_duration_seconds": "the demo's Redis saves nothing",
+    "taskqueue_redis_slowlog_last_id": "no command of the demo is slow",
+    "taskqueue_target:period_seconds": "no task of the demo has a period",
+}
+"""What parts of queries read, by metrics or the beginnings of their names, that the demo lacks or the machine may: such
+parts need not have data, while another has."""
+
 OF_SYSTEM: Final = {"arq": OF_ARQ, "celery": OF_CELERY}
 ROWS: Final = {"ARQ": "arq", "Celery": "celery"}
 """Headlines over what one system alone has."""
@@ -47,6 +69,17 @@ def surprises(shown: Iterable[Shown], systems: Sequence[str]) -> list[str]:
     """Queries that have no data and should, or have some and should not, where these systems are looked at."""
     known = NOBODY + (OF_SYSTEM[systems[0]] if len(systems) == 1 else ())
     return sorted(text for one in shown for text in _of_panel(one, systems, known))
+
+
+def silent(shown: Iterable[Shown]) -> list[str]:
+    """Parts of queries that have no data and should."""
+    return sorted(
+        f"{named(one.panel, ref)}: {part}"
+        for one in shown
+        for ref, parts in one.silent.items()
+        for part in parts
+        if not any(metric in part for metric in PARTS)
+    )
 
 
 def _of_panel(shown: Shown, systems: Sequence[str], known: Iterable[Untold]) -> Iterator[str]:

@@ -234,7 +234,7 @@ def _of_call(node: Node, asked_for: frozenset[str]) -> frozenset[str]:
     if node.func.name in {"scalar", "time", "vector"}:
         return frozenset()
     inner = frozenset[str]().union(*(labels_of(child, asked_for) for child in args(node)))
-    if node.func.name == "label_replace":
+    if node.func.name in {"label_replace", "label_join"}:
         return inner | {args(node)[1].val}
     return inner - {"le"} if node.func.name == "histogram_quantile" else inner
 

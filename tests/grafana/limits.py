@@ -5,17 +5,21 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any, Final
 
 import promql_parser
 from promql_parser import BinaryExpr, Call, NumberLiteral, ParenExpr, VectorSelector
 
+from grafana.src.limits import ABOVE
 from scripts.rulebook import TARGET, Rule
-from tests.dashboards import Panel
-from tests.grafana.expressions import Node, walked
+from tests.dashboards import VARIABLE, Panel
+from tests.grafana.expressions import BUILT_IN, Node, walked
 
 COMPARISONS: Final = {">", "<", ">=", "<=", "==", "!="}
+STRICTLY: Final = {">": ABOVE}
+"""Grafana's thresholds are reached from below: what an alert calls above begins a little higher."""
 OF_TARGET: Final = re.compile(r"(?:queue|queue_task):taskqueue_target_(\w+):effective|taskqueue_target:(\w+)")
 """The target of a queue or task, or its default."""
 SEVERITY: Final = {"red": {"critical"}, "orange": {"warning", "info"}}
@@ -26,10 +30,16 @@ SOME: Final = {0, 1e-6, 1}
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """What an alert compares with: a number, or so many times a target."""
+    """What an alert compares with: a number, or so many times a target; and how."""
 
     factor: float
     target: str = ""
+    comparison: str = field(default=">", compare=False)
+
+    @property
+    def strictly(self) -> float:
+        """How far from it a threshold is, in which what is worse is above."""
+        return STRICTLY.get(self.comparison, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,21 +55,22 @@ class Limit:
     def _threshold(self, number: Number, targets: Mapping[str, str]) -> float:
         if number.target != self.target:
             return math.nan
-        return number.factor * float(targets[number.target]) if number.target else number.factor
+        value = number.factor * float(targets[number.target]) if number.target else number.factor
+        return value + number.strictly
 
 
 class Share(Limit):
     """The panel shows shares of the target, whose default it need not know."""
 
     def _threshold(self, number: Number, targets: Mapping[str, str]) -> float:
-        return number.factor if number.target == self.target else math.nan
+        return number.factor + number.strictly if number.target == self.target else math.nan
 
 
-class Rest(Limit):
-    """The panel shows what is left of 1 where the alert looks at what is gone, or the other way round."""
+class OfLimit(Limit):
+    """The panel shows shares of what the alert compares with, which it divides by."""
 
     def _threshold(self, number: Number, targets: Mapping[str, str]) -> float:
-        return 1 - Limit._threshold(self, number, targets)
+        return 1 + number.strictly if number.target == self.target else math.nan
 
 
 class Some(Limit):
@@ -99,7 +110,20 @@ def _compared(expr: Node) -> Iterator[Number]:
         if isinstance(node, BinaryExpr) and str(node.op) in COMPARISONS:
             number = _number(node.rhs)
             if number is not None:
-                yield number
+                yield replace(number, comparison=str(node.op))
+
+
+def divided_by(panel: Panel) -> set[Number]:
+    """All that the queries of a panel divide by."""
+    nodes = (node for query in panel.queries for node in walked(_parsed(query.expr)))
+    divisors = (_number(node.rhs) for node in nodes if isinstance(node, BinaryExpr) and str(node.op) == "/")
+    return {number for number in divisors if number is not None}
+
+
+@cache
+def _parsed(expr: str) -> Node:
+    """A query, of whatever is selected."""
+    return promql_parser.parse(VARIABLE.sub(lambda found: BUILT_IN.get(found[1] or found[2], ""), expr))
 
 
 def _number(node: Node) -> Number | None:
@@ -176,7 +200,11 @@ def holds(
     rules = [rule for rule in alerts if rule.name == reason.alert and rule.labels["severity"] in severities]
     if isinstance(reason, Share) and not any(_reads_target(query.expr, reason.target) for query in panel.queries):
         return False
-    return bool(rules) and reason.allows(threshold.value, numbers_of(rules), targets)
+    numbers = numbers_of(rules)
+    if isinstance(reason, OfLimit):
+        divisors = divided_by(panel)
+        numbers = [number for number in numbers if number in divisors]
+    return bool(rules) and reason.allows(threshold.value, numbers, targets)
 
 
 def _reads_target(expr: str, target: str) -> bool:

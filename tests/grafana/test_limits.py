@@ -9,21 +9,16 @@ import pytest
 
 from scripts.rulebook import Rule, alerts, targets
 from tests.dashboards import panels
-from tests.grafana.limits import Limit, Number, Plain, Rest, Share, Some, Table, complaints, numbers_of
+from tests.grafana.limits import Limit, Number, OfLimit, Plain, Share, Some, Table, complaints, numbers_of
 
 WAIT: Final = (Share("QueueWaitTooLong", "wait_seconds"), Share("QueueWaitTooLong", "wait_seconds"))
-FAILED: Final = (
-    Limit("JobFailureBudgetSlowBurn", "failure_ratio"),
-    Limit("JobFailureBudgetFastBurn", "failure_ratio"),
-)
-FAST: Final = (Share("JobFailureBudgetFastBurn", "failure_ratio"),)
-SLOW: Final = (Share("JobFailureBudgetSlowBurn", "failure_ratio"),)
-LATE: Final = (Share("JobWaitBudgetBurn", "late_ratio"),)
+FAST: Final = (OfLimit("JobFailureBudgetFastBurn", "failure_ratio"),)
+SLOW: Final = (OfLimit("JobFailureBudgetSlowBurn", "failure_ratio"),)
+LATE: Final = (OfLimit("JobWaitBudgetBurn", "late_ratio"),)
 BUSY: Final = (Limit("WorkersSaturated", "busy_ratio"),)
 MEMORY: Final = (Limit("RedisMemoryHigh", "redis_memory_ratio"),)
 TASK_FAILS: Final = (Share("TaskFailing", "task_failure_ratio"),)
 TASK_RETRIES: Final = (Share("RetryStorm", "retry_ratio"),)
-LEFT: Final = (Plain("a budget that is used up"),)
 
 THRESHOLDS: Final[Table] = {
     # every dashboard
@@ -33,19 +28,11 @@ THRESHOLDS: Final[Table] = {
     ("Oldest, of its target", ""): WAIT,
     ("Queues", "Of target"): WAIT,
     ("Queues now", "Of target"): WAIT,
-    ("Failed", ""): FAILED,
-    ("Queues", "Failed, 1 h"): FAILED,
-    ("Started late", ""): (Limit("JobWaitBudgetBurn", "late_ratio"),),
-    ("Failures: pace of the budget", "5m"): FAST,
-    ("Failures: pace of the budget", "1h"): FAST,
-    ("Failures: pace of the budget", "6h"): SLOW,
-    ("Failures: pace of the budget", "Left of 1d"): LEFT,
-    ("Failures: pace of the budget, 1 h", ""): (*SLOW, *FAST),
-    ("Waits: pace of the budget", "5m"): LATE,
-    ("Waits: pace of the budget", "1h"): LATE,
-    ("Waits: pace of the budget", "6h"): LATE,
-    ("Waits: pace of the budget", "Left of 1d"): LEFT,
-    ("Late starts: pace of the budget, 1 h", ""): LATE,
+    ("Failures: pace of the budget", "Fast"): FAST,
+    ("Failures: pace of the budget", "Slow"): SLOW,
+    ("Failures: budget, of its limit", ""): SLOW,
+    ("Waits: pace of the budget", "Fast"): LATE,
+    ("Late starts: budget, of its limit", ""): LATE,
     ("Longest running job, of its limit", ""): (Share("JobsStuckRunning", "run_seconds"),),
     ("Oldest unacknowledged message, of the visibility timeout", ""): (
         Limit("UnackedNearVisibilityTimeout", "visibility_ratio"),
@@ -53,18 +40,17 @@ THRESHOLDS: Final[Table] = {
     ("Standstill, of its limit", ""): (Share("QueueStalled", "stalled_seconds"),),
     ("Expired jobs that wait", ""): (Some("JobsExpired"),),
     # workers
-    ("Workers", "alive"): (Some("NoWorkersAtAll"),),
     ("Workers", "lost"): (Some("WorkerHeartbeatLost"),),
+    ("Workers", "queues without"): (Some("QueueNoWorkers"),),
     ("Queues", "Busy slots"): BUSY,
     ("Busy slots by queue", ""): BUSY,
-    ("Workers now", "Busy"): BUSY,
     # tasks
     ("Tasks", "Of limit"): TASK_FAILS,
     ("Failed", "of target"): TASK_FAILS,
     ("Retried", "of target"): TASK_RETRIES,
     ("By queue and broker", "Of failure target"): TASK_FAILS,
     ("By queue and broker", "Of retry target"): TASK_RETRIES,
-    ("Period", "periods since a success"): (Share("TaskMissed", "period_seconds"),),
+    ("Period", "periods ago"): (Share("TaskMissed", "period_seconds"),),
     # Redis
     ("Brokers up", ""): (Some("BrokerDown"),),
     ("Brokers", ""): (Some("BrokerDown"),),
@@ -83,14 +69,10 @@ THRESHOLDS: Final[Table] = {
     ("Collectors that fail", ""): (Some("CollectorFailing"),),
     ("Feeds that are away", ""): (Some("FeedDisconnected"),),
     ("Missed records", ""): (Some("EventsLost"),),
-    ("Feeds", "Lost"): (Some("EventsLost"),),
-    ("Feeds", "Undecodable"): (Some("UndecodableRecords"),),
     ("Slowest scrapes", ""): (Limit("ScrapeSlow", "scrape_seconds"),),
-    ("Configuration", "refused"): (Some("ConfigReloadFailed"),),
+    ("Configuration", ""): (Some("ConfigReloadFailed"),),
     ("Killed for want of memory", ""): (Plain("the kernel kills none"),),
     ("Memory shortage, of the limit", ""): (Share("HostMemoryPressure", "memory_stalled_ratio"),),
-    ("File systems", "Used"): (Rest("HostDiskFilling", "disk_free_ratio"),),
-    ("File systems", "Free in 24 h"): (Limit("HostDiskFilling"),),
 }
 
 
@@ -115,9 +97,7 @@ def changed(name: str, was: str, becomes: str) -> list[Rule]:
     return rules
 
 
-@pytest.mark.parametrize(
-    ("target", "value"), [("failure_ratio", "0.02"), ("busy_ratio", "0.9"), ("redis_memory_ratio", "0.8")]
-)
+@pytest.mark.parametrize(("target", "value"), [("busy_ratio", "0.9"), ("redis_memory_ratio", "0.8")])
 def test_a_target_that_changes_without_the_dashboards_is_found(target: str, value: str) -> None:
     assert list(complaints(panels(), THRESHOLDS, alerts(), targets() | {target: value}))
 
@@ -147,4 +127,4 @@ def test_a_threshold_of_which_the_table_says_nothing_is_found() -> None:
 
 
 def test_a_line_of_the_table_that_no_panel_has_is_found() -> None:
-    assert list(complaints(panels(), {**THRESHOLDS, ("Former", ""): FAILED}, alerts(), targets()))
+    assert list(complaints(panels(), {**THRESHOLDS, ("Former", ""): FAST}, alerts(), targets()))

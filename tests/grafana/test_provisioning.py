@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -26,6 +27,9 @@ PROVIDER_KEYS: Final = {
 """grafana.com/docs: provisioning, dashboards. Grafana drops what it does not know without a word."""
 DATASOURCE_KEYS: Final = {"name", "uid", "orgId", "type", "access", "url", "isDefault", "editable", "jsonData"}
 PROMETHEUS_KEYS: Final = {"httpMethod", "timeInterval", "prometheusType", "prometheusVersion", "manageAlerts"}
+
+PROMETHEUS_PORT: Final = 9090
+"""Where it listens unless told otherwise; `prometheus/` tells it nothing else."""
 
 
 def only(folder: str, key: str) -> dict[str, Any]:
@@ -68,6 +72,15 @@ def test_the_datasource_is_one_that_dashboards_can_select() -> None:
     kinds = {dashboard.variables["datasource"]["query"] for dashboard in dashboards.dashboards()}
     assert kinds == {datasource["type"]}
     assert datasource["isDefault"]
+
+
+def test_grafana_itself_asks_prometheus_where_it_is() -> None:
+    """By POST: queries are longer than some proxies let addresses be."""
+    datasource = only("datasources", "datasources")
+    url = urlsplit(datasource["url"])
+    assert datasource["access"] == "proxy"
+    assert datasource["jsonData"]["httpMethod"] == "POST"
+    assert (url.scheme, url.port) == ("http", PROMETHEUS_PORT)
 
 
 def test_grafana_knows_how_often_prometheus_scrapes() -> None:

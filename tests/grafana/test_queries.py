@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
+from functools import cache
 from typing import Any, Final
 
+import promql_parser
 import pytest
 from promql_parser import AggregateExpr, BinaryExpr, Call, NumberLiteral, ParenExpr, VectorSelector
 
 from exporter.catalogue import Family, cgroup, feeds, host, itself, jobs, processes, queues, redis
-from scripts.rulebook import TARGET
+from scripts.rulebook import alerts
 from tests.grafana.expressions import (
     INTERVAL,
     OF_ALERTS,
@@ -21,6 +24,7 @@ from tests.grafana.expressions import (
     labels_of_metric,
     named_labels,
     queries,
+    selectors_of,
     walked,
 )
 
@@ -101,11 +105,21 @@ def test_a_counter_is_read_as_a_rate_and_nothing_else_is(query: Query) -> None:
             assert selector.function not in {"rate", "increase", "irate"}, selector.metric
 
 
+@cache
+def of_alerts(metric: str) -> set[timedelta | None]:
+    """How far alerts look back that read a metric."""
+    read = [[*selectors_of(promql_parser.parse(alert.expr))] for alert in alerts()]
+    among = [selectors for selectors in read if any(selector.metric == metric for selector in selectors)]
+    return {selector.range for selectors in among for selector in selectors} - {None}
+
+
 @EACH_OF_A_PANEL
 def test_rates_look_back_for_as_long_as_grafana_says(query: Query) -> None:
+    """Or as an alert does, where a panel shows what the alert compares."""
     for selector in query.selectors:
         if selector.function in {"rate", "increase"}:
-            assert selector.range == (INTERVAL if selector.function == "rate" else RANGE), selector.metric
+            said = INTERVAL if selector.function == "rate" else RANGE
+            assert selector.range in {said, *of_alerts(selector.metric)}, selector.metric
 
 
 @EACH
@@ -145,9 +159,11 @@ def test_what_exporters_say_of_their_feeds_is_not_added_up(query: Query) -> None
 
 @EACH
 def test_every_series_is_of_the_selected_jobs(query: Query) -> None:
-    """Or, as alerts that say nothing of a job are about every job, of none."""
+    """Or, as alerts that say nothing of a job are about every job, of none. Targets, and what is recorded of them, have
+    no job."""
     for selector in query.selectors:
-        if not selector.metric.startswith(TARGET) and query.where != "variable job":
+        has_job = selector.metric in OF_ALERTS or "job" in labels_of_metric(selector.metric)
+        if has_job and query.where != "variable job":
             of_job = {"=~|$job", "=~$job"} if selector.metric in OF_ALERTS else {"=~$job"}
             assert selector.matchers.get("job") in of_job, selector.metric
 
@@ -165,14 +181,21 @@ def test_a_label_is_selected_by_the_variable_of_its_name(query: Query) -> None:
 
 @EACH
 def test_nothing_is_divided_by_zero(query: Query) -> None:
-    """A divisor is a number, above 0 by a guard, or by what it is."""
+    """A divisor is a number, above 0 by a guard, or by what it is; or what is divided is above 0, and infinite then."""
     for node in walked(query.parsed):
         if isinstance(node, BinaryExpr) and str(node.op) == "/":
-            assert is_guarded(node.rhs), str(node)
+            assert is_guarded(node.rhs) or is_above_zero(node.lhs), str(node)
 
 
 NEVER_ZERO: Final = re.compile(r"(queue:taskqueue_target_|taskqueue_target:)\w+_seconds(:effective)?")
 """Targets in seconds: to have none is not to name one, or a very long time."""
+
+
+def is_above_zero(node: Any) -> bool:
+    if isinstance(node, ParenExpr):
+        return is_above_zero(node.expr)
+    guarded = isinstance(node, BinaryExpr) and str(node.op) == ">"
+    return guarded and isinstance(node.rhs, NumberLiteral) and node.rhs.val >= 0
 
 
 def is_guarded(divisor: Any) -> bool:

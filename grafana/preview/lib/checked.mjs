@@ -2,11 +2,13 @@
 import { grafana } from '#grafana';
 import { cellsOf, linksOf } from './cells.mjs';
 import { configured, isTransformation, matches, transformedBy } from './fields.mjs';
-import { framesOf, parsed } from './frames.mjs';
+import { framesOf, labelsIn, parsed } from './frames.mjs';
+import { misled } from './meaning.mjs';
 import { CUSTOM, registry } from './options.mjs';
 import { replacer } from './variables.mjs';
 
 const { getFieldDisplayName, getValueFormatterIndex } = grafana;
+const YEARS_50 = 50 * 365.25 * 86_400_000;
 const BY = /\b(?:by|on|group_left|group_right)\s*\(([^)]*)\)/g;
 
 // Errors, and what Grafana would show; `absent` names fields that are rightly named but not in these answers.
@@ -21,11 +23,13 @@ export async function checked(panel, answers, { selected, from, to }) {
   checkUnits(panel, found);
   checkProperties(panel, found);
   checkTransformations(panel, found);
+  found.errors.push(...misled(panel));
   if (checkMatchers(panel, found)) {
     return found;
   }
   try {
-    await checkFields(panel, answers, replace, found);
+    checkLegends(panel, answers, found);
+    await checkFields(panel, answers, { replace, to }, found);
   } catch (error) {
     found.errors.push(`Grafana would fail: ${error.message}`);
   }
@@ -34,7 +38,7 @@ export async function checked(panel, answers, { selected, from, to }) {
   return found;
 }
 
-async function checkFields(panel, answers, replace, found) {
+async function checkFields(panel, answers, { replace, to }, found) {
   const targets = panel.targets ?? [];
   const before = framesOf(targets, answers);
   checkHeatmap(before, found);
@@ -43,6 +47,9 @@ async function checkFields(panel, answers, replace, found) {
   const after = await transformedBy(panel, before, replace, look);
   const frames = configured(panel, after, replace);
   found.fields = namesOf(frames);
+  checkSorting(panel, found);
+  checkTimes(frames, to, found);
+  checkOneTable(panel, frames, found);
   checkOverrides(panel, frames, isEmpty, answers, found);
   found.cells = cellsOf(panel, frames, replace);
   found.links = linksOf(panel, frames);
@@ -93,6 +100,40 @@ function named({ id, options }) {
 
 function namesOf(frames) {
   return frames.map((frame) => frame.fields.map((field) => getFieldDisplayName(field, frame, frames)));
+}
+
+// A label that no series has leaves a gap in its name. Whether any could have it is for who knows the metrics.
+function checkLegends({ targets = [] }, answers, found) {
+  for (const { refId, legendFormat } of targets) {
+    const series = answers[refId]?.result ?? [];
+    const labels = labelsIn(legendFormat ?? '');
+    found.absent.push(...labels.filter((label) => !series.some(({ metric }) => metric?.[label] !== undefined)));
+  }
+}
+
+// Grafana sorts by no column that it cannot find, without a word.
+function checkSorting({ options: { sortBy = [] } = {} }, found) {
+  const fields = new Set(found.fields.flat());
+  for (const { displayName } of sortBy.filter(({ displayName }) => fields.size && !fields.has(displayName))) {
+    found.errors.push(`it is sorted by "${displayName}", and there is no such field`);
+  }
+}
+
+// Grafana's dates are in milliseconds, Prometheus's in seconds.
+function checkTimes(frames, now, found) {
+  for (const field of frames.flatMap(({ fields }) => fields).filter(({ config }) => /^dateTime/.test(config.unit))) {
+    const far = field.values.find((value) => Number.isFinite(value) && Math.abs(value - now) > YEARS_50);
+    if (far !== undefined && field.type !== 'time') {
+      found.errors.push(`"${field.state?.displayName ?? field.name}" is shown as a date: ${far} is not near to now`);
+    }
+  }
+}
+
+// Of several Grafana shows the first, and lets one choose.
+function checkOneTable({ type }, frames, found) {
+  if (type === 'table' && frames.length > 1 && frames.some(({ length }) => length)) {
+    found.errors.push(`the table falls into ${frames.length}: its queries are not merged`);
+  }
 }
 
 // Grafana subtracts buckets by their places.

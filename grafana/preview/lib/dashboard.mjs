@@ -18,3 +18,9 @@ function ofVariable({ type, includeAll, current }) {
   }
   return includeAll ? ['$__all'] : [current?.value ?? []].flat();
 }
+
+// The names of variables that none of the dashboards has.
+export function unknownIn(given, dashboards) {
+  const known = new Set(dashboards.flatMap(({ templating }) => templating.list.map(({ name }) => name)));
+  return Object.keys(given).filter((name) => !known.has(name));
+}

@@ -21,6 +21,11 @@ export function framesOf(targets, answers) {
   ];
 }
 
+// The labels that a legend names.
+export function labelsIn(legend) {
+  return [...legend.matchAll(PLACEHOLDER)].map(([, label]) => label);
+}
+
 export function parsed(sample) {
   const infinite = /^([+-]?)inf$/i.exec(sample);
   return infinite ? (infinite[1] === '-' ? -Infinity : Infinity) : parseFloat(sample);

@@ -16,6 +16,8 @@ const LINES = [
   'fillOpacity', 'fillBelowTo', 'barAlignment', 'barWidthFactor', 'stacking', 'thresholdsStyle', 'spanNulls',
   'insertNulls', 'transform', 'hideFrom',
 ];
+// What `custom.cellOptions` can say, since Grafana 10.1.
+export const CELLS = ['auto', 'color-text', 'color-background', 'gauge', 'sparkline', 'json-view', 'image'];
 export const CUSTOM = {
   timeseries: [...AXIS, ...LINES],
   'state-timeline': ['lineWidth', 'fillOpacity', 'spanNulls', 'insertNulls', 'hideFrom', ...AXIS],

@@ -79,13 +79,16 @@ function Drawn(props) {
   );
 }
 
+// What Grafana's state timeline says of an empty answer, whatever the panel's text for it is (grafana issue 88004).
+const OF_NO_STATES = 'Data does not have a time field';
+
 // As Grafana says it in the middle of a panel.
 function Empty({ panel, width, height }) {
   const { typography } = useTheme2();
   const style = { ...typography.body, width, height, display: 'flex', alignItems: 'center', justifyContent: 'center' };
   return (
     <div style={{ ...style, textAlign: 'center' }} data-told={`empty: ${panel.title}`}>
-      {panel.fieldConfig.defaults.noValue ?? 'No data'}
+      {panel.type === 'state-timeline' ? OF_NO_STATES : panel.fieldConfig.defaults.noValue ?? 'No data'}
     </div>
   );
 }

@@ -17,11 +17,16 @@ export function matrix(...series) {
   return { resultType: 'matrix', result: series.map(([metric, values]) => ({ metric, values: samples(values) })) };
 }
 
+// What is right of each type of panel.
+const CUSTOM = { timeseries: { custom: { axisSoftMin: 0 } } };
+const LEGEND = { legend: { showLegend: true, calcs: ['max'] } };
+
 export function panel(type, legends, more = {}) {
-  const { format = 'time_series', defaults = { unit: 'short' }, overrides = [], ...rest } = more;
+  const { format = 'time_series', defaults = { unit: 'short' }, overrides = [], options = LEGEND, ...rest } = more;
   const expr = 'max by (queue, task) (depth)';
   const targets = legends.map((legendFormat, at) => ({ refId: 'ABC'[at], legendFormat, expr, format }));
-  return { id: 1, type, targets, fieldConfig: { defaults, overrides }, ...rest };
+  const fieldConfig = { defaults: { ...CUSTOM[type], ...defaults }, overrides };
+  return { id: 1, type, targets, options, fieldConfig, ...rest };
 }
 
 export function override(name, ...properties) {

@@ -6,13 +6,14 @@ import { matrix, ofPanel, ORGANIZED, override, panel, vector } from './canned.mj
 
 const READY = vector([{ queue: 'mail & more' }, 7], [{ queue: 'archive' }, 120]);
 const FAILED = vector([{ queue: 'mail & more' }, 0.25]);
+const NO_COLOUR = { type: 'special', options: { match: 'null', result: { text: '–', color: 'transparent' } } };
 const THRESHOLDS = { mode: 'absolute', steps: [{ value: null, color: 'green' }, { value: 100, color: 'red' }] };
 const URL = '/d/tq-system?${datasource:queryparam}&${job:queryparam}&var-queue=${__data.fields["Queue"]:percentencode}';
 const LINK = { title: 'This queue', url: `${URL}&\${__url_time_range}` };
 
 function queues(...overrides) {
   const transformations = [{ id: 'merge', options: {} }, ORGANIZED];
-  const thresholds = [['thresholds', THRESHOLDS], ['color', { mode: 'thresholds' }]];
+  const thresholds = [['thresholds', THRESHOLDS], ['color', { mode: 'thresholds' }], ['mappings', [NO_COLOUR]]];
   const right = [override('Queue', ['links', [LINK]]), override('Ready', ...thresholds)];
   const more = { format: 'table', transformations, overrides: [...right, ...overrides] };
   return panel('table', ['', ''], { ...more, defaults: { unit: 'short', noValue: 'none' } });
@@ -132,7 +133,7 @@ test('a link that carries the text for no data is found', async () => {
 });
 
 test('series are matched by their legends; those that could come are absent, others wrong', async () => {
-  const colour = ['color', { mode: 'fixed', fixedColor: 'red' }];
+  const colour = ['color', { mode: 'fixed', fixedColor: 'purple' }];
   const overrides = ['succeeded', 'late aborted', 'early aborted'].map((name) => override(name, colour));
   const made = panel('timeseries', ['{{outcome}}'], { overrides: overrides.slice(0, 1) });
   const finished = matrix([{ outcome: 'succeeded' }, [1, 2]]);

@@ -4,6 +4,7 @@ import { createServer } from 'node:http';
 import { text } from 'node:stream/consumers';
 import { after, before, test } from 'node:test';
 
+import { unknownIn } from '../lib/dashboard.mjs';
 import { laidOut } from '../lib/layout.mjs';
 import { answersTo } from '../lib/queries.mjs';
 import { CONTEXT } from './canned.mjs';
@@ -68,4 +69,11 @@ test('a closed row leaves no gap, and shows its panels when it is opened', () =>
 
   assert.deepEqual(places(false), [[1, 0], [3, 38]]);
   assert.deepEqual(places(true), [[1, 0], [2, 38], [3, 190]]);
+});
+
+test('a variable that no dashboard has is told', () => {
+  const dashboards = [{ templating }, { templating: { list: [{ name: 'server' }] } }];
+
+  assert.deepEqual(unknownIn({ job: ['a'], server: ['b'] }, dashboards), []);
+  assert.deepEqual(unknownIn({ job: ['a'], sytem: ['arq'] }, dashboards), ['sytem']);
 });

@@ -11,20 +11,23 @@ from grafana.src import alerts, limits, links
 from grafana.src.board import Board, Row
 from grafana.src.exporter import disks, groups, host, itself, trust
 from grafana.src.exporter.trust import (
+    ANSWERED,
     BROKERS,
     COLLECTOR_SUCCESS,
     CONNECTED,
+    CUT_OFF,
     FEED,
+    IS_UP,
+    KNOWN,
     NO_EXPORTER,
     NO_FEED,
     RELOADED,
-    RELOADED_AT,
     SCRAPE_SECONDS,
     UP,
 )
-from grafana.src.limits import over, target, under
-from grafana.src.panels import Query, Says, number, restyled
-from grafana.src.promql import BROKER, EXPORTER, of, own_increase
+from grafana.src.limits import above, over, target, under
+from grafana.src.panels import Query, Says, number
+from grafana.src.promql import EXPORTER, feeds_away, of
 
 VARIABLES: Final = (*EXPORTER, "system", "broker")
 SIZE: Final = (6, 4)
@@ -38,15 +41,17 @@ def _count(which: str, among: str) -> str:
 
 def _missed(metric: str) -> str:
     """What the exporter that missed most has missed: another replica may have seen it."""
-    return f"max(sum by (job, instance) ({own_increase(metric, FEED)}))"
+    return f"max(sum by (job, instance) (increase({of(metric, FEED)}[15m])))"
 
 
-ANSWERED: Final = of("broker:taskqueue_broker_up:max", BROKER)
-CUT_OFF: Final = f"{BROKERS} == 0 unless ignoring (instance, pod) {ANSWERED} == 0"
-FAILING: Final = f"avg_over_time({COLLECTOR_SUCCESS}[15m]) < 0.5"
+FAILING: Final = (
+    f"avg_over_time({COLLECTOR_SUCCESS}[15m]) < 0.5"
+    f" unless ignoring (instance, pod, collector) min_over_time({ANSWERED}[15m]) == 0"
+)
 """As CollectorFailing has it."""
-AWAY: Final = f"avg_over_time({CONNECTED}[5m]) < 0.5"
-"""By the samples of what FeedDisconnected counts in seconds."""
+TOOK: Final = f"avg_over_time({SCRAPE_SECONDS}[10m])"
+SLOWEST: Final = f"{TOOK} and {IS_UP} or {TOOK} > scalar(taskqueue_target:scrape_seconds) {KNOWN}"
+"""A try that fails at once is no fast scrape; one that takes until it is given up is a slow one."""
 
 NOW: Final = Row(
     "Now",
@@ -91,7 +96,7 @@ NOW: Final = Row(
             Says(
                 "Collectors of which less than half of the runs within 15 minutes gave all that they should, in any "
                 "exporter. What they give is absent or incomplete.",
-                "0. CollectorFailing warns if it stays, unless the broker was down.",
+                "0. CollectorFailing warns if it stays. Those of a broker that was down do not count.",
                 "See which under Scrapes. The exporter's log says why (`collector failed`).",
             ),
             "short",
@@ -103,13 +108,13 @@ NOW: Final = Row(
         number(
             "Feeds that are away",
             Says(
-                "Feeds that were not connected in more than half of the scrapes of the last 5 minutes, in any "
-                "exporter. While one is away, that exporter does not hear how jobs end.",
-                "0. FeedDisconnected warns if it stays.",
+                "Feeds that missed more than half of the last 5 minutes, or came and went, in any exporter. While one "
+                "is away, that exporter does not hear how jobs end.",
+                "0. FeedDisconnected warns if it stays. Those of a broker that was down do not count.",
                 "See which under Feeds. The exporter's log says why (`feed not connected`).",
             ),
             "short",
-            Query(_count(AWAY, CONNECTED), "feeds"),
+            Query(_count(feeds_away(FEED), CONNECTED), "feeds"),
             thresholds=over(warning=1),
             size=SIZE,
             empty=NO_FEED,
@@ -117,51 +122,48 @@ NOW: Final = Row(
         number(
             "Missed records",
             Says(
-                "Records of jobs and workers that were lost, or came and could not be decoded, in the time shown, by "
-                "the exporter that missed most. So far its counters of jobs are too low.",
-                "0 and 0. EventsLost and UndecodableRecords warn of any within 15 minutes.",
-                "Lost: was there a gap, and has the exporter CPU enough? Undecodable: by reason under Feeds; mostly a "
-                "serializer that is not configured.",
+                "Records of jobs and workers that were lost, or came and could not be decoded, in the last 15 minutes, "
+                "by the exporter that missed most. So far its counters of jobs are too low.",
+                "0 and 0. EventsLost and UndecodableRecords warn of any.",
+                "Lost: was there a gap, and has the exporter CPU enough? Undecodable: mostly a serializer that is not "
+                "configured. Earlier ones, and reasons, are under Feeds.",
             ),
             "short",
             Query(_missed("taskqueue_feed_lost_events_total"), "lost"),
             Query(_missed("taskqueue_feed_undecodable_total"), "undecodable"),
-            thresholds=over(warning=1),
+            thresholds=above(warning=0),
             size=SIZE,
             empty=NO_FEED,
         ),
         number(
             "Slowest scrapes",
             Says(
-                "How long a scrape took on average over 10 minutes, at the exporter where it took longest.",
+                "How long a scrape took on average over 10 minutes, at the exporter where it took longest. Of one that "
+                "is down only a try that took too long counts.",
                 "far below a second. From 5 s on ScrapeSlow warns; Prometheus gives up after scrape_timeout (10 s "
                 "unless configured otherwise), and before that slow collectors are left out.",
                 "See under Scrapes which collector takes long.",
             ),
             "s",
-            Query(f"max(avg_over_time({SCRAPE_SECONDS}[10m]) and {UP})", "slowest"),
-            thresholds=over(warning=target("scrape_seconds")),
+            Query(f"max({SLOWEST})", "slowest"),
+            thresholds=above(warning=target("scrape_seconds")),
             size=SIZE,
             empty=NO_EXPORTER,
         ),
-        restyled(
-            number(
-                "Configuration",
-                Says(
-                    "Exporters that refused the configuration that they were last given and work on with the one "
-                    "before, and when any exporter last took one over, at its start or by a reload.",
-                    "0 refused.",
-                    "`taskqueue-exporter check-config FILE` says what is wrong, as does the exporter's log. Mend it "
-                    "before the exporter restarts: it would not start with that file.",
-                ),
-                "short",
-                Query(_count(f"{RELOADED} == 0", RELOADED), "refused"),
-                Query(f"1000 * max({RELOADED_AT})", "last loaded"),
-                size=SIZE,
-                empty=NO_EXPORTER,
-            ).override_by_name("refused", limits.override(over(warning=1))),
-            "last loaded",
-            unit="dateTimeFromNow",
+        number(
+            "Configuration",
+            Says(
+                "Exporters that refused the configuration that they were last given and work on with the one before. "
+                "When each last took one over is in the table of exporters.",
+                "0. ConfigReloadFailed warns of any.",
+                "`taskqueue-exporter check-config FILE` says what is wrong, as does the exporter's log. Mend it "
+                "before the exporter restarts: it would not start with that file.",
+            ),
+            "short",
+            Query(_count(f"{RELOADED} == 0", RELOADED), "refused"),
+            thresholds=over(warning=1),
+            size=SIZE,
+            empty=NO_EXPORTER,
         ),
         alerts.table_of(VARIABLES[1:], (24, 6), TRUST),
     ],

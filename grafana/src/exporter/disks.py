@@ -5,22 +5,37 @@ from __future__ import annotations
 from typing import Final
 
 from grafana.src.board import Row
-from grafana.src.exporter.host import KIND, NO_HOST, host, host_rate
+from grafana.src.exporter.host import KIND, NO_HOST, host, host_rate, last
 from grafana.src.exporter.trust import EXPORTER_KEYS, NAME
-from grafana.src.limits import over, target, under
+from grafana.src.limits import BAD, GOOD, UNKNOWN, WARNING, none
 from grafana.src.panels import Query, Says, as_limit, lines, mapping, restyled
 from grafana.src.promql import EXPORTER, kinds, own_rate
-from grafana.src.tables import COLOURED, COLOURED_TEXT, GAUGE, Column, Key, rows
+from grafana.src.tables import COLOURED_TEXT, GAUGE, Column, Key, rows
 
-NO_FILES: Final = "Not enabled: filesystem.enabled (off in a container unless it is set)"
+NO_FILES: Final = "No data: no exporter answers, or filesystem.enabled is off (as in a container unless it is set)"
 DEVICE: Final = f"{NAME} {{{{device}}}}"
 DEVICE_KIND: Final = f"{DEVICE} {{{{kind}}}}"
-HOURS: Final = target("disk_hours")
-SIZE: Final = f"({host('filesystem_size_bytes')} > 0)"
-FREE: Final = f"{host('filesystem_avail_bytes')} / {SIZE}"
-USED_LIMIT: Final = 1 - target("disk_free_ratio")
-LATER: Final = f"predict_linear({host('filesystem_avail_bytes')}[6h], {HOURS:g} * 3600) / {SIZE}"
+FREE: Final = f"{last('filesystem_avail_bytes')} / ({last('filesystem_size_bytes')} > 0)"
+WRITABLE: Final = f"{last('filesystem_readonly')} == 0"
+LATER: Final = (
+    f"predict_linear({host('filesystem_avail_bytes')}[6h], scalar(taskqueue_target:disk_hours) * 3600)"
+    f" and ({FREE} < 0.5 and {WRITABLE})"
+)
 """As HostDiskFilling looks ahead."""
+ROOM: Final = (
+    f"2 + 0 * ({FREE} < scalar(taskqueue_target:disk_free_ratio) and {WRITABLE})"
+    f" or 1 + 0 * (({LATER}) < 0)"
+    f" or 0 * ({FREE} and {WRITABLE})"
+    f" or 0 * {FREE} - 1"
+)
+ROOM_TEXTS: Final = mapping(
+    {
+        "0": ("enough", GOOD),
+        "1": ("fills up", WARNING),
+        "2": ("almost full", BAD),
+        "-1": ("read-only", UNKNOWN),
+    }
+)
 USED_FILES: Final = f"1 - {host('filesystem_files_free')} / ({host('filesystem_files')} > 0)"
 REQUEST: Final = (
     f"(({host_rate('disk_read_time_seconds')} + {host_rate('disk_write_time_seconds')})"
@@ -31,10 +46,11 @@ FLUSH: Final = f"({host_rate('disk_flush_requests_time_seconds')} / ({host_rate(
 FILE_SYSTEMS: Final = rows(
     "File systems",
     Says(
-        f"Space of each file system. 'Free in {HOURS:g} h' goes on at the pace of the last 6 hours; below 0 it is full "
-        "by then. Files: how many of those that it can hold are there (inodes).",
-        f"used below 50 %, or free enough in {HOURS:g} h. HostDiskFilling warns where less than half is free and the "
-        "prediction is below 0 for an hour; it is critical where less than 5 % is free. Read-only ones do not count.",
+        "Space of each file system, and whether it is enough, where it can be written: HostDiskFilling warns where "
+        "less than half is free and none will be within 24 h (disk_hours in targets.yml) at the pace of the last 6 "
+        "hours, for an hour; it is critical where less than 5 % is free. 'Expected' is what will be free then, where "
+        "less than half is now. Files: how many of those that it can hold are there (inodes).",
+        "enough space; files below 80 %.",
         "Find what grew: `du -xh --max-depth=2 MOUNTPOINT | sort -h | tail`; deleted files that are still open: "
         "`lsof +L1`. Does not answer: NFS or FUSE without its server.",
     ),
@@ -45,36 +61,28 @@ FILE_SYSTEMS: Final = rows(
         Key("fstype", "Type", width=80),
     ),
     [
-        Column("Size", host("filesystem_size_bytes"), "bytes", width=100),
-        Column("Free", host("filesystem_avail_bytes"), "bytes", width=100),
+        Column("Space", ROOM, "none", cell=COLOURED_TEXT, mappings=(ROOM_TEXTS,), width=100),
+        Column("Size", host("filesystem_size_bytes"), "bytes", width=90),
+        Column("Free", host("filesystem_avail_bytes"), "bytes", width=90),
         Column(
             "Used",
             f"1 - {FREE}",
             "percentunit",
             cell=GAUGE,
-            thresholds=over(bad=USED_LIMIT),
+            thresholds=none(),
             least=0,
             most=1,
             decimals=0,
+            width=130,
         ),
-        Column(
-            f"Free in {HOURS:g} h",
-            LATER,
-            "percentunit",
-            cell=COLOURED,
-            thresholds=under(warning=0),
-            decimals=0,
-            width=100,
-        ),
-        Column("Files", USED_FILES, "percentunit", decimals=0, width=80),
-        Column("Read-only", host("filesystem_readonly"), "none", width=90),
-        Column("Answers", f"1 - {host('filesystem_device_error')}", "none", width=90),
+        Column("Expected", f"({LATER}) / ({last('filesystem_size_bytes')} > 0)", "percentunit", decimals=0, width=85),
+        Column("Files", USED_FILES, "percentunit", decimals=0, width=70),
+        Column("Answers", f"1 - {host('filesystem_device_error')}", "none", width=80),
     ],
     size=(24, 7),
     sort="Used",
     empty=NO_FILES,
 )
-restyled(FILE_SYSTEMS, "Read-only", mappings=[mapping({"0": ("no", "text"), "1": ("yes", "text")})])
 restyled(
     FILE_SYSTEMS,
     "Answers",
@@ -91,13 +99,13 @@ ROWS: Final = (
                 lines(
                     "Used space",
                     Says(
-                        "Part of each file system that is in use (free to others than root is what is not), and from "
-                        "where on HostDiskFilling is critical.",
+                        "Part of each file system that is in use (free to others than root is what is not), and above "
+                        "what HostDiskFilling is critical. Read-only ones are left out.",
                         "rises slowly, or in teeth where something tidies up.",
                         "A sudden rise: what was deployed or backed up then? A slow one: logs, images.",
                     ),
                     "percentunit",
-                    Query(f"1 - {FREE}", f"{NAME} {{{{mountpoint}}}}"),
+                    Query(f"1 - {FREE} and {WRITABLE}", f"{NAME} {{{{mountpoint}}}}"),
                     Query("max(1 - taskqueue_target:disk_free_ratio)", "critical"),
                     empty=NO_FILES,
                 ),
@@ -149,7 +157,7 @@ ROWS: Final = (
                 ),
                 "s",
                 Query(kinds({"read or write": REQUEST, "flush": FLUSH}), DEVICE_KIND),
-                empty="No data: no disk was used, or host.enabled is off",
+                empty="No data: no exporter answers, host.enabled is off, or no disk was used",
             ),
             lines(
                 "Network traffic",

@@ -11,8 +11,8 @@ from grafana.src.panels import Query, Says, bars, lines
 from grafana.src.promql import EXPORTER, kinds, of, own_increase, own_rate
 from grafana.src.tables import Column, Key, rows
 
-NO_CGROUP: Final = "Not enabled: cgroup.enabled"
-NO_GROUPS: Final = "Not enabled: processes.groups"
+NO_CGROUP: Final = "No data: no exporter answers, or cgroup.enabled is off"
+NO_GROUPS: Final = "No data: no exporter answers, or processes.groups names none"
 GROUP: Final = f"{NAME} {{{{group}}}}"
 
 
@@ -159,7 +159,7 @@ CONTAINER: Final = Row(
                 KIND,
             ),
             size=(8, 8),
-            empty="Not known: cgroup.enabled is off, or cgroup v2 is not mounted",
+            empty="Not known: no exporter answers, cgroup.enabled is off, or cgroup v2 is not mounted",
         ),
     ],
     closed=True,

@@ -6,17 +6,24 @@ from typing import Final
 
 from grafana.src.board import Row
 from grafana.src.exporter.trust import NAME
-from grafana.src.limits import over
+from grafana.src.limits import above, over
 from grafana.src.panels import Query, Says, bars, lines, number
 from grafana.src.promql import EXPORTER, kinds, of, own_increase, own_rate
 
-NO_HOST: Final = "Not enabled: host.enabled (off in a container unless it is set)"
-NO_PRESSURE: Final = "Not known: host.enabled is off, or the kernel tells no pressure (before 4.20, or psi=0)"
+NO_HOST: Final = "No data: no exporter answers, or host.enabled is off (as in a container unless it is set)"
+NO_PRESSURE: Final = (
+    "Not known: no exporter answers, host.enabled is off, or the kernel tells no pressure (before 4.20, or psi=0)"
+)
 KIND: Final = f"{NAME} {{{{kind}}}}"
 
 
 def host(suffix: str) -> str:
     return of(f"taskqueue_host_{suffix}", EXPORTER)
+
+
+def last(suffix: str) -> str:
+    """A scrape that failed is bridged, as alerts do."""
+    return f"last_over_time({host(suffix)}[2m])"
 
 
 def host_rate(suffix: str, *matchers: str) -> str:
@@ -26,12 +33,12 @@ def host_rate(suffix: str, *matchers: str) -> str:
 IDLE: Final = 'mode="idle"'
 BUSY: Final = 'mode!="idle"'
 CPUS: Final = f"count without (cpu, mode) ({host_rate('cpu_seconds', IDLE)})"
-AVAILABLE: Final = f"{host('memory_available_bytes')} / ({host('memory_total_bytes')} > 0)"
+AVAILABLE: Final = f"{last('memory_available_bytes')} / ({last('memory_total_bytes')} > 0)"
 IN_USE: Final = f"({host('memory_total_bytes')} - {host('memory_available_bytes')})"
+STALLED: Final = f"rate({host('pressure_memory_stalled_seconds_total')}[5m])"
 SHORTAGE: Final = kinds(
     {
-        "stalled": f"{host_rate('pressure_memory_stalled_seconds')}"
-        " / on () group_left () max(taskqueue_target:memory_stalled_ratio > 0)",
+        "stalled": f"{STALLED} / on () group_left () max(taskqueue_target:memory_stalled_ratio > 0)",
         "available": f"scalar(taskqueue_target:memory_available_ratio) / ({AVAILABLE} > 0)",
     }
 )
@@ -64,12 +71,12 @@ ROW: Final = Row(
             Query(own_increase("taskqueue_host_vmstat_oom_kill_total", EXPORTER), NAME),
             thresholds=over(warning=1),
             size=(6, 5),
-            empty="Not known: host.enabled is off, or the kernel does not count them (before 4.13)",
+            empty="Not known: no exporter answers, host.enabled is off, or the kernel is older than 4.13",
         ),
         bars(
             "Memory shortage, of the limit",
             Says(
-                "How near each host is to HostMemoryPressure, which warns from 100 % on. stalled: share of the time in "
+                "How near each host is to HostMemoryPressure, which warns above 100 %. stalled: share of the time in "
                 "which nothing went on for want of memory, of the target (10 %). available: the least share of memory "
                 "that must be available (5 %), of what is. Kernels without pressure have the second alone.",
                 "below 50 %.",
@@ -78,7 +85,7 @@ ROW: Final = Row(
             ),
             "percentunit",
             Query(SHORTAGE, KIND),
-            thresholds=over(warning=1),
+            thresholds=above(warning=1),
             size=(12, 5),
             empty=NO_HOST,
         ),

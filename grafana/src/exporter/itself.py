@@ -12,7 +12,7 @@ from grafana.src.tables import COLOURED_TEXT, Column, Key, rows
 
 FOLDED: Final = "taskqueue_exporter_series_folded_total"
 SERIES: Final = of("taskqueue_exporter_series", EXPORTER)
-NO_PROCESS: Final = "Not known: no exporter is scraped, or it does not run on Linux"
+NO_PROCESS: Final = "Not known: no exporter answers, the recording rules are not loaded, or it is not on Linux"
 CPU: Final = f"{own_rate('process_cpu_seconds_total', EXPORTER)} {KNOWN}"
 RESIDENT: Final = f"{of('process_resident_memory_bytes', EXPORTER)} {KNOWN}"
 DESCRIPTORS: Final = f"{of('process_open_fds', EXPORTER)} / ({of('process_max_fds', EXPORTER)} > 0) {KNOWN}"
@@ -25,7 +25,7 @@ def _of_version(expr: str) -> str:
 
 
 def _column(title: str, expr: str, unit: str = "short", decimals: int | None = None) -> Column:
-    return Column(title, _of_version(expr), unit, decimals, width=140)
+    return Column(title, _of_version(expr), unit, decimals, width=130 if unit == "dateTimeFromNow" else 85)
 
 
 ROW: Final = Row(
@@ -42,7 +42,7 @@ ROW: Final = Row(
                     "Started a moment ago, again and again: its log, or the OOM killer. Not accepted: "
                     "`taskqueue-exporter check-config FILE`.",
                 ),
-                (*EXPORTER_KEYS, Key("version", "Version", width=80), Key("pythonversion", "Python", width=80)),
+                (*EXPORTER_KEYS, Key("version", "Version", width=75), Key("pythonversion", "Python", width=75)),
                 [
                     _column("Started", f"1000 * {of('process_start_time_seconds', EXPORTER)}", "dateTimeFromNow"),
                     _column("Configured", f"1000 * {RELOADED_AT}", "dateTimeFromNow"),
@@ -74,7 +74,7 @@ ROW: Final = Row(
             "Folded label values",
             Says(
                 "Label values beyond a limit of the configuration, per second, each time one came. They are counted "
-                "as __other__; workers and times beyond it are left out. Sums stay right.",
+                "as `__other__`; workers and times beyond it are left out. Sums stay right.",
                 "0. SeriesFolded tells of any within an hour.",
                 "Take ids out of the names, else raise `limits` in the exporter's configuration.",
             ),

@@ -6,13 +6,12 @@ from typing import Final
 
 from grafana.src import limits
 from grafana.src.board import Row
-from grafana.src.limits import over
 from grafana.src.panels import Query, Says, as_limit, lines, mapping, restyled, states
-from grafana.src.promql import EXPORTER, of, own_increase, own_rate
-from grafana.src.tables import COLOURED, COLOURED_TEXT, Column, Key, rows
+from grafana.src.promql import BROKER, EXPORTER, of, own_increase, own_rate
+from grafana.src.tables import COLOURED_TEXT, Column, Key, rows
 
-NO_EXPORTER: Final = "No data: no exporter is scraped, or the recording rules are not loaded"
-NO_FEED: Final = "No data: no feed is on (arq.feed, arq.hook, celery.events), or no exporter is scraped"
+NO_EXPORTER: Final = "No data: no exporter answers, or the recording rules are not loaded"
+NO_FEED: Final = "No data: no exporter answers, or no feed is on (brokers[].arq.feed, arq.hook, celery.events)"
 
 FEED: Final = (*EXPORTER, "system", "broker")
 NAME: Final = "{{job}} {{instance}}"
@@ -25,16 +24,20 @@ KNOWN: Final = f"and on (job, instance) {of('instance:taskqueue_exporter_known:g
 """What any target has, of targets that are exporters."""
 
 UP: Final = f"({of('up', EXPORTER)} {KNOWN})"
+IS_UP: Final = f"({UP} == 1)"
 SCRAPE_SECONDS: Final = of("scrape_duration_seconds", EXPORTER)
 BROKERS: Final = of("taskqueue_broker_up", (*EXPORTER, "broker"))
+ANSWERED: Final = of("broker:taskqueue_broker_up:max", BROKER)
+"""To any exporter."""
+CUT_OFF: Final = f"({BROKERS} == 0 and ignoring (instance, pod) {ANSWERED} == 1)"
 COLLECTOR_SUCCESS: Final = of("taskqueue_collector_success", EXPORTER, ANY_BROKER)
 CONNECTED: Final = of("taskqueue_feed_connected", FEED)
 RELOADED: Final = of("taskqueue_exporter_config_last_reload_successful", EXPORTER)
 RELOADED_AT: Final = of("taskqueue_exporter_config_last_reload_success_timestamp_seconds", EXPORTER)
 UP_TEXTS: Final = {"1": ("up", limits.GOOD), "0": ("down", limits.WARNING)}
-BROKER_TEXTS: Final = {"1": ("up", limits.GOOD), "0": ("down", limits.BAD)}
+BROKER_TEXTS: Final = {"1": ("up", limits.GOOD), "0": ("down", limits.BAD), "2": ("cut off", limits.WARNING)}
 YES: Final = {"1": ("yes", limits.GOOD), "0": ("no", limits.WARNING)}
-EXPORTER_KEYS: Final = (Key("job", "Job", hidden=True), Key("instance", "Exporter", width=160))
+EXPORTER_KEYS: Final = (Key("job", "Job", width=90), Key("instance", "Exporter", width=135))
 
 SCRAPES: Final = Row(
     "Scrapes",
@@ -54,11 +57,11 @@ SCRAPES: Final = Row(
         states(
             "Brokers, as each exporter sees them",
             Says(
-                "Whether the broker answered PING within the scrape, for each exporter.",
+                "Whether the broker answered PING within the scrape, for each exporter. Cut off: it answered another.",
                 "up all the time. BrokerDown is critical after 1 minute in which it answered no exporter.",
-                "Down for all: look at the server. Down for one: look at that exporter's network, user and password.",
+                "Down: look at the server. Cut off: look at that exporter's network, user and password.",
             ),
-            Query(BROKERS, f"{NAME} {{{{broker}}}}"),
+            Query(f"2 + {CUT_OFF} or {BROKERS}", f"{NAME} {{{{broker}}}}"),
             BROKER_TEXTS,
             size=(12, 6),
             empty=NO_EXPORTER,
@@ -93,8 +96,8 @@ SCRAPES: Final = Row(
             lines(
                 "Time of scrapes",
                 Says(
-                    "How long a scrape took, as Prometheus measured it; with the target of ScrapeSlow, which compares "
-                    "the mean of 10 minutes with it.",
+                    "How long a scrape took, or a try that failed, as Prometheus measured it; with the target of "
+                    "ScrapeSlow, which compares the mean of 10 minutes with it.",
                     "far below the target.",
                     "See which collector is slow, and the exporter's CPU. Raise scrape_timeout only when it is known "
                     "why.",
@@ -111,12 +114,11 @@ SCRAPES: Final = Row(
 )
 
 
-def _feed(title: str, expr: str, unit: str = "short", *, warning: float | None = None, width: int = 100) -> Column:
+def _feed(title: str, expr: str, unit: str = "short", *, width: int = 70) -> Column:
     """A column of the table of feeds, whose rows are told apart by mode, too: only the info metric has it."""
     info = of("taskqueue_feed_info", FEED)
     moded = f"{expr} * on (job, instance, system, broker, feed) group_left (mode) {info}"
-    limit = None if warning is None else over(warning=warning)
-    return Column(title, moded, unit, 0, cell=COLOURED if limit else None, thresholds=limit, width=width)
+    return Column(title, moded, unit, 0, width=width)
 
 
 FEEDS: Final = Row(
@@ -137,13 +139,13 @@ FEEDS: Final = Row(
                 ),
                 (
                     *EXPORTER_KEYS,
-                    Key("system", "System", width=70),
-                    Key("broker", "Broker", width=90),
-                    Key("feed", "Feed", width=80),
+                    Key("system", "System", width=75),
+                    Key("broker", "Broker", width=80),
+                    Key("feed", "Feed", width=70),
                     Key("mode", "Mode", width=80),
                 ),
                 [
-                    _feed("Connected", CONNECTED, "none"),
+                    _feed("Connected", CONNECTED, "none", width=90),
                     _feed(
                         "Last record",
                         f"1000 * {of('taskqueue_feed_last_event_timestamp_seconds', FEED)}",
@@ -151,15 +153,14 @@ FEEDS: Final = Row(
                         width=150,
                     ),
                     _feed("Gap", own_increase("taskqueue_feed_gap_seconds_total", FEED), "s"),
-                    _feed("Reconnects", own_increase("taskqueue_feed_reconnects_total", FEED)),
-                    _feed("Lost", own_increase("taskqueue_feed_lost_events_total", FEED), warning=1),
+                    _feed("Reconnects", own_increase("taskqueue_feed_reconnects_total", FEED), width=95),
+                    _feed("Lost", own_increase("taskqueue_feed_lost_events_total", FEED)),
                     _feed(
                         "Undecodable",
                         f"sum without (reason) ({own_increase('taskqueue_feed_undecodable_total', FEED)})",
-                        warning=1,
-                        width=110,
+                        width=115,
                     ),
-                    _feed("Forgotten", own_increase("taskqueue_feed_forgotten_jobs_total", FEED)),
+                    _feed("Forgotten", own_increase("taskqueue_feed_forgotten_jobs_total", FEED), width=90),
                 ],
                 size=(24, 7),
                 empty=NO_FEED,
@@ -216,7 +217,7 @@ FEEDS: Final = Row(
             ),
             "s",
             Query(f"time() - {of('taskqueue_feed_last_event_timestamp_seconds', FEED)}", FEED_NAME),
-            empty="Not known: no record has come in yet, or no feed is on",
+            empty="Not known: no exporter answers, no feed is on, or no record has come in yet",
         ),
         lines(
             "Lost records and forgotten jobs",

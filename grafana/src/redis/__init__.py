@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 from grafana.src import alerts, limits, links
-from grafana.src.alerts import RULES
 from grafana.src.board import Board, Row
-from grafana.src.limits import over, target, under
-from grafana.src.panels import Query, Says, mapping, number
-from grafana.src.promql import BROKER, SERVER, increase, kinds, of, rate, seen
+from grafana.src.limits import above, over, target, under
+from grafana.src.panels import NOT_KNOWN, Query, Says, mapping, number
+from grafana.src.promql import BROKER, SERVER, kinds, of, rate, seen
 from grafana.src.redis import data, memory, traffic
-from grafana.src.redis.memory import ANY, NO_SERVER, OF_LIMIT, UNLIMITED, can_evict
+from grafana.src.redis.memory import NO_SERVER, OF_LIMIT, UNLIMITED, can_evict, rose
 from grafana.src.tables import COLOURED, Column, Key, rows
 
 UP: Final = mapping({"1": ("up", limits.GOOD), "0": ("down", limits.BAD)})
@@ -58,9 +57,9 @@ NOW: Final = Row(
             Query(of("broker:taskqueue_broker_up:max", BROKER), "{{broker}}"),
             thresholds=under(bad=1),
             size=(6, 4),
-            empty=RULES,
+            empty="No data: no exporter answers, or the recording rules are not loaded",
         )
-        .mappings([UP])
+        .mappings([UP, NOT_KNOWN])
         .links([links.out("Runbook: BrokerDown", links.runbook("BrokerDown"))]),
         number(
             "Memory, of its limit",
@@ -72,29 +71,28 @@ NOW: Final = Row(
             ),
             "percentunit",
             Query(f"max({OF_LIMIT})", "fullest"),
-            thresholds=over(warning=target("redis_memory_ratio")),
+            thresholds=above(warning=target("redis_memory_ratio")),
             size=(6, 4),
             empty=NO_SERVER,
         )
-        .mappings([UNLIMITED])
+        .mappings([UNLIMITED, NOT_KNOWN])
         .links([links.out("Runbook: RedisMemoryHigh", links.runbook("RedisMemoryHigh"))]),
         number(
             "Evictions",
             Says(
-                "Keys that servers deleted for want of memory within the time that is shown, and how many servers "
-                "would: they have a memory limit and a policy other than noeviction. Jobs are keys. A server that "
-                "takes over an address brings what it evicted before.",
+                "Keys that servers deleted for want of memory within the last 5 minutes, and how many servers would: "
+                "they have a memory limit and a policy other than noeviction. Jobs are keys.",
                 "0 and 0.",
-                "Keys above 0: jobs may be lost without a sign, see RedisEvicting. Servers above 0: set "
-                "maxmemory-policy to noeviction, see RedisCanEvictJobs.",
+                "Keys above 0: jobs may be lost without a sign, see RedisEvicting; of earlier ones, Keys evicted and "
+                "expired. Servers above 0: set maxmemory-policy to noeviction, see RedisCanEvictJobs.",
             ),
             "short",
-            Query(f"sum({increase('taskqueue_redis_evicted_keys_total', SERVER)})", "keys evicted"),
+            Query(f"sum({rose('taskqueue_redis_evicted_keys_total')})", "keys evicted"),
             Query(can_evict(), "servers that can"),
             size=(6, 4),
             empty=NO_SERVER,
         )
-        .override_by_name("keys evicted", limits.override(over(bad=ANY)))
+        .override_by_name("keys evicted", limits.override(above(bad=0)))
         .override_by_name("servers that can", limits.override(over(warning=1)))
         .links(
             [
@@ -146,14 +144,14 @@ NOW: Final = Row(
         number(
             "Refused connections",
             Says(
-                "Connections that servers refused, as maxclients was reached, within the time that is shown.",
+                "Connections that servers refused, as maxclients was reached, within the last 5 minutes.",
                 "0.",
                 "A worker or application that is refused neither takes nor enqueues jobs: see "
-                "RedisRejectedConnections.",
+                "RedisRejectedConnections; of earlier ones, Connections.",
             ),
             "short",
-            Query(f"sum({increase('taskqueue_redis_rejected_connections_total', SERVER)})", "refused"),
-            thresholds=over(warning=ANY),
+            Query(f"sum({rose('taskqueue_redis_rejected_connections_total')})", "refused"),
+            thresholds=above(warning=0),
             size=(6, 4),
             empty=NO_SERVER,
         ).links([links.out("Runbook: RedisRejectedConnections", links.runbook("RedisRejectedConnections"))]),
@@ -168,7 +166,7 @@ NOW: Final = Row(
                 "jobs once a limit is reached.",
             ),
             [
-                Key("job", "Job", hidden=True),
+                Key("job", "Job", width=90),
                 Key("broker", "Broker"),
                 Key("server", "Server"),
                 Key("role", "Role", width=80),
@@ -191,7 +189,7 @@ NOW: Final = Row(
                     "percentunit",
                     decimals=0,
                     cell=COLOURED,
-                    thresholds=over(warning=target("redis_memory_ratio")),
+                    thresholds=above(warning=target("redis_memory_ratio")),
                     mappings=(UNLIMITED,),
                     width=90,
                 ),

@@ -6,10 +6,10 @@ from typing import Final
 
 from grafana.src import limits, links
 from grafana.src.board import Row
-from grafana.src.limits import over, target
+from grafana.src.limits import above, target
 from grafana.src.panels import Query, Says, limited, lines, states
 from grafana.src.promql import SERVER, of, rate, seen
-from grafana.src.redis.memory import NAME, NO_SERVER, PLACE
+from grafana.src.redis.memory import AWAY, NAME, NO_SERVER, PLACE
 from grafana.src.tables import Column, rows
 
 KEYS: Final = Row(
@@ -57,7 +57,7 @@ KEYS: Final = Row(
             ),
             "s",
             Query(seen("taskqueue_redis_db_avg_ttl_seconds", SERVER), f"{NAME} {{{{db}}}}"),
-            empty="Not known: no key has an expiry, or Redis has no estimate yet",
+            empty=f"{AWAY}, no key has an expiry, or Redis has no estimate yet",
         ),
     ],
     closed=True,
@@ -124,10 +124,10 @@ REPLICATION: Final = Row(
                 ),
                 "s",
                 Query(_silent(), f"{NAME} {{{{slave_ip}}}} {{{{slave_port}}}} {{{{master_host}}}}"),
-                empty="None: no replica is connected, and no server is one",
+                empty=f"{AWAY}, or no replica is connected and no server is one",
                 size=(24, 8),
             ),
-            over(warning=target("replica_lag_seconds")),
+            above(warning=target("replica_lag_seconds")),
         ).links([links.out("Runbook: RedisReplicaLag", links.runbook("RedisReplicaLag"))]),
         rows(
             "Resynchronisation",

@@ -7,23 +7,35 @@ from typing import Final
 from grafana.src import limits
 from grafana.src.board import Row
 from grafana.src.panels import Query, Says, by_colour, lines, mapping
-from grafana.src.promql import SERVER, kinds, rate, seen
+from grafana.src.promql import SERVER, kinds, of, rate, seen
 from grafana.src.tables import COLOURED_TEXT, Column, Key, rows
 
-NO_SERVER: Final = "No data: is brokers[].redis.enabled, and may the exporter's user run INFO?"
-NAME: Final = "{{broker}} {{server}}"
-ANY: Final = 1e-6
-"""Thresholds are reached at their number: for alerts that fire above 0."""
-PLACE: Final = (Key("job", "Job", hidden=True), Key("broker", "Broker"), Key("server", "Server"))
+AWAY: Final = "No data: no exporter or broker answers"
+"""What other causes follow."""
+NO_SERVER: Final = f"{AWAY}, brokers[].redis.enabled is off, or the exporter's user may not run INFO"
+NAME: Final = "{{job}} {{broker}} {{server}}"
+"""Brokers of several jobs may have the same name."""
+PLACE: Final = (Key("job", "Job", width=90), Key("broker", "Broker"), Key("server", "Server"))
 
 USED: Final = seen("taskqueue_redis_memory_used_bytes", SERVER)
 LIMIT: Final = seen("taskqueue_redis_memory_max_bytes", SERVER)
-OF_LIMIT: Final = f"{USED} / ({LIMIT} > 0) or {LIMIT} - 1"
+OF_LIMIT: Final = f"{USED} / ({LIMIT} > 0) or ({LIMIT} == 0) - 1"
 """-1 for a server without a limit."""
 UNLIMITED: Final = mapping({"-1": ("no limit", limits.NEUTRAL)})
 NEVER: Final = mapping({"-1": ("none yet", limits.UNKNOWN)})
 ON: Final = mapping({"1": ("on", limits.GOOD), "0": ("off", limits.UNKNOWN)})
 SAVED: Final = mapping({"1": ("ok", limits.GOOD), "0": ("failed", limits.BAD)})
+
+
+def rose(metric: str) -> str:
+    """By how much a counter rose within 5 minutes, as alerts have it: not by the history of another server behind the
+    same address, which is up for longer than that."""
+    started = of("taskqueue_redis_start_time_seconds", SERVER)
+    return (
+        f"max without (instance, pod) (increase({of(metric, SERVER)}[5m]) unless ("
+        f"max_over_time({started}[5m]) - min_over_time({started}[5m]) > 5"
+        f" and last_over_time({of('taskqueue_redis_uptime_in_seconds', SERVER)}[2m]) > 300))"
+    )
 
 
 def can_evict() -> str:

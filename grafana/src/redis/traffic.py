@@ -8,11 +8,11 @@ from grafana.src import limits
 from grafana.src.board import Row
 from grafana.src.panels import Query, Says, lines, mapping
 from grafana.src.promql import SERVER, kinds, rate, seen
-from grafana.src.redis.memory import NAME, NO_SERVER, PLACE, or_none
+from grafana.src.redis.memory import AWAY, NAME, NO_SERVER, PLACE, or_none
 from grafana.src.tables import Column, Key, rows
 
-NO_COMMANDS: Final = "Not enabled: brokers[].redis.command_stats"
-NO_LOG: Final = "Not enabled: brokers[].redis.slowlog, or the exporter's user may not run SLOWLOG"
+NO_COMMANDS: Final = f"{AWAY}, or brokers[].redis.command_stats is off"
+NO_LOG: Final = f"{AWAY}, brokers[].redis.slowlog is off, or the exporter's user may not run SLOWLOG"
 EMPTY: Final = mapping({"-1": ("none logged", limits.GOOD)})
 
 
@@ -78,7 +78,7 @@ TRAFFIC: Final = Row(
             ),
             "percentunit",
             Query(_hits(), NAME),
-            empty="No data: no key was looked up, or brokers[].redis is not enabled",
+            empty=f"{AWAY}, brokers[].redis.enabled is off, or no key was looked up",
         ),
     ],
 )
@@ -112,8 +112,8 @@ COMMANDS: Final = Row(
                 "single ones.",
             ),
             "s",
-            Query(seen("taskqueue_redis_latency_percentiles_seconds", SERVER), "{{server}} {{cmd}} {{quantile}}"),
-            empty="Not enabled: brokers[].redis.latency_percentiles",
+            Query(seen("taskqueue_redis_latency_percentiles_seconds", SERVER), f"{NAME} {{{{cmd}}}} {{{{quantile}}}}"),
+            empty=f"{AWAY}, or brokers[].redis.latency_percentiles is off",
         ),
         rows(
             "Commands of queues",
@@ -148,7 +148,7 @@ COMMANDS: Final = Row(
             "ops",
             Query(_rate("error_replies"), f"{NAME} all"),
             Query(_rate("errors"), f"{NAME} {{{{err}}}}"),
-            empty="None, or the server does not tell (Redis before 6.2)",
+            empty=f"{AWAY}, or the server does not tell (Redis before 6.2)",
         ),
         rows(
             "Slow log",
@@ -248,7 +248,7 @@ CLIENTS: Final = Row(
                 ),
                 f"{NAME} {{{{kind}}}}",
             ),
-            empty="Not known: Redis before 7.0 does not tell",
+            empty=f"{AWAY}, or the server does not tell (Redis before 7.0)",
         ),
     ],
     closed=True,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from grafana.src import alerts, limits, links, queues
+from grafana.src import alerts, links, queues, shares
 from grafana.src.board import Board, Row
-from grafana.src.panels import Query, Says, number
+from grafana.src.panels import NOT_KNOWN, Query, Says, number
 from grafana.src.promql import QUEUE
-from grafana.src.queues import DRAIN, FAST_BURN, RULES
+from grafana.src.queues import DRAIN, RULES
 from grafana.src.system import arq, backlog, celery, jobs, tasks, workers
 
 NOW: Final = Row(
@@ -30,26 +30,14 @@ NOW: Final = Row(
             Query(f"max({DRAIN})", "slowest"),
             size=(6, 4),
             empty=RULES,
-        ).mappings([queues.NEVER]),
+        ).mappings([shares.INFINITE, NOT_KNOWN]),
         queues.finished(),
         queues.failed("See the tasks that fail and their exceptions below."),
-        number(
-            "Started late",
-            Says(
-                "Share of the jobs that started within the last hour, and day, after a longer wait than the target of "
-                "their queue. Jobs whose wait is not known are left out.",
-                "below 1 %, the target unless one says otherwise. Red from the pace on at which JobWaitBudgetBurn "
-                "fires for that target.",
-                "See under 'Waits and runs' which queue, and whether it lacks workers or its jobs got longer.",
-            ),
-            "percentunit",
-            Query(jobs.late("1h"), "1 hour"),
-            Query(jobs.late("1d"), "1 day"),
-            thresholds=limits.over(bad=FAST_BURN * limits.target("late_ratio")),
-            size=(6, 4),
-            empty="Not known: no wait was seen (Celery: task_send_sent_event)",
+        queues.late("See under 'Waits and runs' which queue, and whether it lacks workers or its jobs got longer."),
+        queues.workers(
+            "Lost ones were killed, hang, or are cut off from Redis; queues without need a worker that consumes them: "
+            "see which under 'Workers'."
         ),
-        queues.workers("Lost ones were killed, hang, or are cut off from Redis: see which under 'Workers'."),
         alerts.table_of(QUEUE[1:], (24, 6)),
     ],
 )

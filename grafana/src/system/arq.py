@@ -6,15 +6,17 @@ from typing import Final
 
 from grafana.src import links
 from grafana.src.board import Row
-from grafana.src.limits import BAD, GOOD, over
+from grafana.src.limits import GOOD, WARNING, over
 from grafana.src.panels import OUTCOME_COLOURS, Query, Says, by_colour, limited, lines, mapping
 from grafana.src.promql import QUEUE, SYSTEM, increase, of, seen
 from grafana.src.queues import BY_QUEUE, KEYS
 from grafana.src.tables import COLOURED_TEXT, Column, Key, rows
 
 ARQ: Final = 'system="arq"'
-NONE: Final = "No ARQ here"
-CONNECTED: Final = mapping({"1": ("yes", GOOD), "0": ("no", BAD)})
+NONE: Final = "No data: no exporter or broker answers, or there is no ARQ here"
+AWAY: Final = "No data: no exporter or broker answers"
+"""What other causes follow."""
+CONNECTED: Final = mapping({"1": ("yes", GOOD), "0": ("no", WARNING)})
 MODES: Final = seen("taskqueue_feed_info", SYSTEM, ARQ)
 REPORTED: Final = ("succeeded", "failed", "retried")
 UNRUN: Final = of(
@@ -84,7 +86,7 @@ ROW: Final = Row(
                 ),
             ],
             size=(12, 6),
-            empty=f"{NONE}, or its feed is off (brokers[].arq.feed)",
+            empty=f"{AWAY}, brokers[].arq.feed is off, or there is no ARQ here",
         ),
         rows(
             "Cron tasks",
@@ -103,15 +105,15 @@ ROW: Final = Row(
             size=(12, 6),
             sort="Last end",
             ascending=True,
-            empty=f"{NONE}, or no cron job has ended since the exporter came",
+            empty=f"{AWAY}, or no cron job has ended since the exporter came",
         ),
         rows(
             "Health records",
             Says(
                 "What a worker wrote into the health record of its queue: when, the jobs that it ran then, and "
-                "attempts by outcome in the time shown here. All workers of a queue write to one record: numbers are "
-                "given only while it seems to be one worker's. It writes once in health_check_interval, an hour "
-                "unless you set it.",
+                "attempts by outcome in the time shown here, as one exporter saw it. All workers of a queue write to "
+                "one record: numbers are given only while it seems to be one worker's. It writes once in "
+                "health_check_interval, an hour unless you set it.",
                 "written within that interval. An old or missing record proves nothing: any worker that stops takes "
                 "it away.",
                 "Trust backlog, progress and the hook rather than this record.",
@@ -128,7 +130,7 @@ ROW: Final = Row(
                 *(Column(outcome.capitalize(), _reported(outcome), decimals=0, width=95) for outcome in REPORTED),
             ],
             size=(14, 6),
-            empty=f"{NONE}, or no record was written since the exporter came",
+            empty=f"{AWAY}, or no record was written since the exporter came",
         ),
         rows(
             "Progress",
@@ -145,7 +147,7 @@ ROW: Final = Row(
             ],
             size=(10, 6),
             sort="Silent for",
-            empty=f"{NONE}, or no worker has the hook (taskqueue-hooks)",
+            empty=f"{AWAY}, no worker has the hook (taskqueue-hooks), or no job runs that tells",
         ),
         by_colour(
             lines(
@@ -158,7 +160,7 @@ ROW: Final = Row(
                 ),
                 "ops",
                 Query(f"sum by (outcome) ({UNRUN})", "{{outcome}}"),
-                empty=f"{NONE}, or no job has ended",
+                empty=f"{AWAY}, the recording rules are not loaded, or no job has ended",
             ),
             {name: OUTCOME_COLOURS[name] for name in ("expired", "not_found", "undecodable")},
         ),
@@ -189,7 +191,7 @@ ROW: Final = Row(
                 "short",
                 Query(f"sum by (state) ({seen('taskqueue_queue_kept_results', QUEUE, ARQ)})", "{{state}}"),
                 stacked=True,
-                empty=f"{NONE}, or not known: more than 250,000, or the feed is off (brokers[].arq.feed)",
+                empty=f"{AWAY}, brokers[].arq.feed is off, or there are more than 250,000",
             ),
             {"completed": OUTCOME_COLOURS["succeeded"], "failed": OUTCOME_COLOURS["failed"]},
         ),

@@ -6,22 +6,23 @@ from typing import Final
 
 from grafana.src import queues
 from grafana.src.board import Row
-from grafana.src.limits import over
+from grafana.src.limits import above
 from grafana.src.panels import STATE_COLOURS, Query, Says, as_limit, by_colour, limited, lines
 from grafana.src.promql import QUEUE, of
-from grafana.src.queues import AGE, BY_QUEUE, DRAIN, READY, RULES, WAIT_TARGET
+from grafana.src.queues import AGE, BY_QUEUE, DRAIN, NO_ANSWER, PROGRESS, READY, RULES, WAIT_TARGET
 from grafana.src.tables import Column, rows
 
 STATES: Final = "queue_state:taskqueue_queue_jobs:max"
 RUNNING: Final = of("queue:taskqueue_queue_running_jobs:max", QUEUE)
 RAN_FOR: Final = f"time() - {of('queue:taskqueue_queue_oldest_running_timestamp_seconds:min', QUEUE)} and {RUNNING} > 0"
 """What was last seen holds for two minutes, also where nothing runs any more."""
-PROGRESS: Final = of("queue:taskqueue_queue_last_progress_timestamp_seconds:min", QUEUE)
 STALLED: Final = (
     f"(time() - {PROGRESS}) / {of('queue:taskqueue_target_stalled_seconds:effective', QUEUE)} and {READY} > 0"
     f" unless ({RUNNING} or {of('queue:taskqueue_queue_busy_slots:max', QUEUE)}) > 0 or 0 * {READY}"
 )
 """As QueueStalled has it."""
+MOST_DRAWN: Final = 100
+"""Of a target: what is infinite has no line."""
 
 
 def of_all(target: str) -> str:
@@ -59,7 +60,8 @@ ROW: Final = Row(
                 "Oldest ready job",
                 Says(
                     "How long the oldest ready job of each queue has waited since it was due; 0 where none is ready. "
-                    "The dashed line is the target, while it is the same for all queues that are selected.",
+                    "Where that is not known: how long ago a job left the queue. The dashed line is the target, while "
+                    "it is the same for all queues that are selected.",
                     "below the target.",
                     "A line that climbs steadily: nobody takes jobs of this queue. A saw: workers take them, too "
                     "slowly.",
@@ -75,12 +77,12 @@ ROW: Final = Row(
             lines(
                 "Oldest, of its target",
                 Says(
-                    "The same as a share of the target that each queue has.",
-                    "below 100 %. From there on QueueWaitTooLong warns, from 500 % it is critical.",
+                    f"The same as a share of the target that each queue has, drawn up to {MOST_DRAWN} times of it.",
+                    "up to 100 %. Above, QueueWaitTooLong warns; above 500 % it is critical.",
                     "Select the queue that is highest; see its workers and slots under 'Workers'.",
                 ),
                 "percentunit",
-                Query(queues.AGE_OF_TARGET, BY_QUEUE),
+                Query(f"clamp_max({queues.AGE_OF_TARGET}, {MOST_DRAWN})", BY_QUEUE),
                 empty=RULES,
             ),
             queues.WAIT_LIMITS,
@@ -95,7 +97,7 @@ ROW: Final = Row(
             ),
             "s",
             Query(f"{DRAIN} < Inf", BY_QUEUE),
-            empty="No backlog falls, or the recording rules are not loaded",
+            empty=f"{NO_ANSWER}, or no backlog falls",
         ),
         limited(
             lines(
@@ -103,14 +105,14 @@ ROW: Final = Row(
                 Says(
                     "For how long no job has left a queue in which jobs are ready and nothing is known to run, as a "
                     "share of its target stalled_seconds; 0 where nothing is ready, or something runs.",
-                    "0, or a few per cent for a moment. At 100 % QueueStalled is critical.",
+                    "0, or a few per cent for a moment. Above 100 % QueueStalled is critical.",
                     "Is a worker of this queue up, and does it reach this Redis? See 'Workers by queue'.",
                 ),
                 "percentunit",
                 Query(STALLED, BY_QUEUE),
                 empty=RULES,
             ),
-            over(bad=1),
+            above(bad=1),
         ),
         rows(
             "Queues now",

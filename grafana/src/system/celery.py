@@ -8,40 +8,78 @@ from grafana_foundation_sdk.builders import stat
 
 from grafana.src import limits
 from grafana.src.board import Row
-from grafana.src.limits import BAD, GOOD, NEUTRAL, WARNING, over
-from grafana.src.panels import Query, Says, bars, limited, lines, mapping, number
-from grafana.src.promql import QUEUE, SYSTEM, increase, of, rate, seen
+from grafana.src.limits import GOOD, NEUTRAL, WARNING, above
+from grafana.src.panels import NOT_KNOWN, Query, Says, bars, limited, lines, mapping, number
+from grafana.src.promql import QUEUE, SYSTEM, feeds_away, of, rate, seen
 
 CELERY: Final = 'system="celery"'
 JOBS: Final = 'kind="job"'
-NONE: Final = "No Celery here"
-NO_EVENTS: Final = f"{NONE}, or its events are not listened to (brokers[].celery.events)"
-NOT_ASKED: Final = f"{NONE}, or its workers were not asked (brokers[].celery.inspect)"
+NONE: Final = "No data: no exporter or broker answers, or there is no Celery here"
+NO_EVENTS: Final = "Not known: no exporter answers, brokers[].celery.events is off, or there is no Celery here"
+NOT_ASKED: Final = "Not known: no exporter or broker answers, brokers[].celery.inspect is off, or no worker replied"
 
 PRIORITIES: Final = seen("taskqueue_queue_priority_jobs", QUEUE, CELERY)
-CONNECTED: Final = f"max without (feed) ({seen('taskqueue_feed_connected', SYSTEM, CELERY)})"
-HEARD: Final = f"max without (feed, kind) ({increase('taskqueue_feed_events_total', SYSTEM, CELERY, JOBS)})"
-BEGAN: Final = f"sum without (queue, task) ({increase('taskqueue_jobs_started_total', SYSTEM, CELERY)})"
-ENDED: Final = f"sum without (queue, task, outcome) ({increase('taskqueue_jobs_finished_total', SYSTEM, CELERY)})"
-MOVED: Final = (
-    f"max without (queue) (resets({of('queue:taskqueue_queue_ready_jobs:max', SYSTEM, CELERY)}[$__range])) >= 3"
-    f" or max without (queue) (changes({of('queue:taskqueue_queue_busy_slots:max', SYSTEM, CELERY)}[$__range])) >= 5"
+FEED: Final = ("taskqueue_feed_connected", SYSTEM, CELERY)
+CONNECTED: Final = f"max without (feed) ({seen(*FEED)})"
+"""Whether any exporter hears events now; of none, there is nothing to say."""
+
+
+def _rose(metric: str, window: str, labels: str, *matchers: str) -> str:
+    """Whether a counter rose within a time that an alert looks back for, in any exporter."""
+    return f"max without (instance, pod, {labels}) (increase({of(metric, SYSTEM, CELERY, *matchers)}[{window}])) > 0"
+
+
+def _started(window: str) -> str:
+    return _rose("taskqueue_jobs_started_total", window, "queue, task")
+
+
+AWAY: Final = feeds_away(SYSTEM, CELERY)
+"""One exporter that hears is enough."""
+HEARS: Final = f"max without (instance, pod, feed) (last_over_time({of(*FEED)}[2m]) == 1 unless ({AWAY}))"
+CUT_OFF: Final = f"max without (instance, pod, feed) ({AWAY})"
+HEARD: Final = _rose("taskqueue_feed_events_total", "15m", "feed, kind", JOBS)
+ENQUEUED: Final = of("queue:taskqueue_jobs_enqueued:rate5m", SYSTEM, CELERY)
+ENDED: Final = of("queue_outcome:taskqueue_jobs_finished:rate5m", SYSTEM, CELERY)
+SCHEDULED: Final = of("queue_state:taskqueue_queue_jobs:max", SYSTEM, CELERY, 'state="scheduled"')
+
+
+def _ended(window: str) -> str:
+    return f"max without (queue, outcome) (max_over_time({ENDED}[{window}])) > 0"
+
+
+OF_PRODUCERS: Final = (
+    f"max without (queue) (max_over_time({ENQUEUED}[15m])) > 0"
+    f" and max without (queue) ({ENQUEUED} offset 1h)"
+    f" unless {_started('1h')}"
+    f" unless {_ended('1h')}"
+    f" unless max without (queue, state) (max_over_time({SCHEDULED}[1h])) > 0"
 )
-"""That jobs ran: by what EventsMissing knows it."""
+MISSING: Final = (
+    "("
+    f"max without (queue) (resets({of('queue:taskqueue_queue_ready_jobs:max', SYSTEM, CELERY)}[15m])) >= 3"
+    f" or max without (queue) (changes({of('queue:taskqueue_queue_busy_slots:max', SYSTEM, CELERY)}[15m])) >= 5"
+    f") and max without (instance, pod, feed) (min_over_time({of(*FEED)}[15m])) == 1"
+    f" unless ({HEARD} unless ({OF_PRODUCERS}))"
+)
+"""EventsMissing; Celery has one feed."""
 ARE_ON: Final = (
-    f"0 * ({CONNECTED} == 0)"
-    f" or 1 + 0 * ({BEGAN} > 0 or {ENDED} > 0)"
-    f" or 2 + 0 * ({HEARD} > 0)"
-    f" or 3 + 0 * ({MOVED})"
-    f" or 4 + 0 * {CONNECTED}"
+    f"0 * ({CONNECTED} == 0 and {CUT_OFF})"
+    f" or 1 + 0 * ({CONNECTED} == 0)"
+    f" or 2 + 0 * ({CONNECTED} unless {HEARS})"
+    f" or 3 + 0 * ({CONNECTED} and ({MISSING} unless {HEARD}))"
+    f" or 4 + 0 * ({CONNECTED} and ({MISSING}))"
+    f" or 5 + 0 * ({CONNECTED} and {HEARD} and ({_started('15m')} or {_ended('15m')}))"
+    f" or 6 + 0 * {CONNECTED}"
 )
 EVENTS: Final = mapping(
     {
-        "0": ("not heard: feed is cut off", BAD),
-        "1": ("on", GOOD),
-        "2": ("of producers only", WARNING),
-        "3": ("off: start workers with -E", BAD),
-        "4": ("nothing to tell yet", NEUTRAL),
+        "0": ("not heard: cut off", WARNING),
+        "1": ("not connected now", NEUTRAL),
+        "2": ("comes and goes", WARNING),
+        "3": ("off: needs -E", WARNING),
+        "4": ("of producers only", WARNING),
+        "5": ("on", GOOD),
+        "6": ("none to tell of", NEUTRAL),
     }
 )
 UNACKED_OF_TIMEOUT: Final = (
@@ -54,19 +92,20 @@ def _are_events_on() -> stat.Panel:
     panel = number(
         "Are task events on?",
         Says(
-            "Whether workers tell what happens to tasks, by what came in the time shown here. Without it no outcome, "
-            "exception or run time is known. 'Of producers only': task-sent came, and no task was told to begin or "
-            "end.",
-            "on, or nothing to tell while nothing runs.",
-            "Start workers with -E (worker_send_task_events), or set brokers[].celery.enable_events. EventsMissing "
-            "warns.",
+            "Whether some exporter hears what workers do with tasks, by the last 15 minutes. Without it no outcome, "
+            "exception or run time is known. 'Not heard' and 'comes and goes' are FeedDisconnected, 'off' and 'of "
+            "producers only' (of an hour nothing came but task-sent) EventsMissing. 'On': a task was told to begin "
+            "or end. 'Not connected now': too short for an alert, or the broker was down.",
+            "on, or none to tell of while nothing begins or ends. Once switched off it says 'on' for 15 minutes more.",
+            "Start workers with -E (worker_send_task_events), or set brokers[].celery.enable_events. Cut off: the "
+            "exporter's log says why (`feed not connected`).",
         ),
         "none",
         Query(ARE_ON, "{{broker}}"),
         size=(8, 8),
         empty=NO_EVENTS,
     )
-    return panel.mappings([EVENTS])
+    return panel.mappings([EVENTS, NOT_KNOWN])
 
 
 ROW: Final = Row(
@@ -117,16 +156,16 @@ ROW: Final = Row(
                 Says(
                     "How long the message that was delivered first has been held, as a share of the visibility timeout "
                     "(as the exporter's option visibility_timeout has it). At 100 % it is delivered again.",
-                    "below 80 %. From there on UnackedNearVisibilityTimeout warns.",
+                    "below 80 %. Above it UnackedNearVisibilityTimeout warns.",
                     "A job that runs, or waits for its ETA, then runs twice. Raise visibility_timeout in "
                     "broker_transport_options of all workers, and here. What a killed worker held comes back: that "
                     "is meant.",
                 ),
                 "percentunit",
                 Query(UNACKED_OF_TIMEOUT, "{{broker}}"),
-                empty=f"{NONE}, or nothing is unacknowledged",
+                empty="No data: no exporter or broker answers, no Celery here, or nothing is unacknowledged",
             ),
-            over(warning=limits.target("visibility_ratio")),
+            above(warning=limits.target("visibility_ratio")),
         ),
         lines(
             "Prefetched jobs by worker",
@@ -166,7 +205,7 @@ ROW: Final = Row(
                 "{{broker}} {{queue}} {{state}}",
             ),
             stacked=True,
-            empty=f"{NONE}, or not known: takes the workers' task events",
+            empty="Not known: no exporter or broker answers, no Celery here, or its workers send no task events",
         ),
         bars(
             "Registered tasks by worker",

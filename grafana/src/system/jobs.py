@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from grafana.src import shares
 from grafana.src.board import Row
-from grafana.src.limits import over
+from grafana.src.limits import above
 from grafana.src.panels import (
     OUTCOME_COLOURS,
     Query,
@@ -17,35 +18,22 @@ from grafana.src.panels import (
     over_time,
 )
 from grafana.src.promql import QUEUE, kinds, of, rate
-from grafana.src.queues import (
-    BY_QUEUE,
-    ENQUEUED,
-    FAILED_1H,
-    FAST_BURN,
-    FINISHED,
-    NO_ENDS,
-    RULES,
-    SLOW_BURN,
-    WAIT_TARGET,
-    share,
-)
+from grafana.src.queues import BY_QUEUE, ENQUEUED, FINISHED, NO_ANSWER, NO_ENDS, NO_TARGET, NO_WAITS, RULES, WAIT_TARGET
 from grafana.src.system.backlog import RAN_FOR, RUNNING, of_all
 
 WAITS: Final = of("queue_le:taskqueue_job_wait_seconds_bucket:rate5m", QUEUE)
 RUNS: Final = of("queue_le:taskqueue_job_run_seconds_bucket:rate5m", QUEUE)
-NO_WAITS: Final = "Not known: no wait was seen (Celery: task_send_sent_event)"
-NO_RUNS: Final = "Not known: no run was seen to end (Celery: workers with -E; ARQ: kept results, or the hook)"
-PACE: Final = "1 uses the budget up exactly, 0 not at all."
+NO_RUNS: Final = f"{NO_ANSWER}, or no run was seen to end (Celery: workers with -E; ARQ: kept results, or the hook)"
+NO_FAILURES: Final = (
+    f"{NO_ANSWER}, no job failed, or nobody tells of it (Celery: workers with -E; ARQ: kept results, or the hook)"
+)
+MOST_DRAWN: Final = 10
+"""Of a limit: what is infinite, as the target is 0, has no line."""
+DRAWN: Final = f"Where few jobs were seen there is no line; it is drawn up to {MOST_DRAWN} times the limit."
 
 
-def late(window: str) -> str:
-    """The share of jobs that started late within a time, of those whose wait is known."""
-    return share("queue:taskqueue_job_wait_late:rate5m", "queue:taskqueue_job_wait_observed:rate5m", window)
-
-
-def pace(ratio: str, allowed: str) -> str:
-    """A share by that which the target of each queue allows."""
-    return f"{ratio} / ({of(allowed, QUEUE)} > 0)"
+def _drawn(of_limit: str) -> str:
+    return f"clamp_max({of_limit}, {MOST_DRAWN})"
 
 
 def _percentiles(buckets: str) -> list[Query]:
@@ -98,24 +86,25 @@ JOBS: Final = Row(
         ),
         limited(
             lines(
-                "Failures: pace of the budget, 1 h",
+                "Failures: budget, of its limit",
                 Says(
-                    "Share of failed jobs within the last hour by the share that the target of each queue allows. "
-                    + PACE,
-                    f"below 1. From {FAST_BURN:g} on JobFailureBudgetFastBurn fires, if the last 5 min are as bad; "
-                    f"from {SLOW_BURN:g} over 6 h and 30 min on JobFailureBudgetSlowBurn.",
+                    "How fast each queue uses up the budget of failures that its target allows, by the paces at which "
+                    "alerts fire: fast within an hour and 5 min, slow within 6 h and 30 min. " + DRAWN,
+                    "far below the dashed line. Above it JobFailureBudgetFastBurn is critical, and "
+                    "JobFailureBudgetSlowBurn warns.",
                     "Select the queue; see which tasks fail, and with which exceptions.",
                 ),
-                "short",
-                Query(pace(FAILED_1H, "queue:taskqueue_target_failure_ratio:effective"), BY_QUEUE),
-                empty=NO_ENDS,
+                "percentunit",
+                Query(_drawn(shares.FAILURES.of_limit(shares.FAST)), f"{BY_QUEUE} fast"),
+                Query(_drawn(shares.FAILURES.of_limit(shares.SLOW)), f"{BY_QUEUE} slow"),
+                empty=f"{NO_ANSWER}, or few jobs have ended",
             ),
-            over(warning=SLOW_BURN, bad=FAST_BURN),
+            above(warning=1),
         ),
         lines(
             "Failures by exception",
             Says(
-                "Jobs that failed for good, per second, by the class of their exception. __unknown__: the class was "
+                "Jobs that failed for good, per second, by the class of their exception. `__unknown__`: the class was "
                 "not kept. Attempts that are retried do not count.",
                 "what you know; none that is new since the last deployment.",
                 "Click a task in the table of exceptions below to see it alone.",
@@ -126,7 +115,7 @@ JOBS: Final = Row(
                 "{{exception}}",
             ),
             stacked=True,
-            empty="No job failed, or nobody tells of it (Celery: workers with -E; ARQ: kept results, or the hook)",
+            empty=NO_FAILURES,
         ),
     ],
 )
@@ -189,25 +178,18 @@ TIMES: Final = Row(
         ),
         limited(
             lines(
-                "Late starts: pace of the budget, 1 h",
+                "Late starts: budget, of its limit",
                 Says(
-                    "Share of jobs that started within the last hour after a longer wait than the target of their "
-                    "queue, "
-                    "by the share that its target allows. " + PACE,
-                    f"below 1. From {FAST_BURN:g} on JobWaitBudgetBurn fires, if the last 5 min are as bad.",
+                    "How fast each queue uses up the budget of late starts that its target allows, within an hour and "
+                    "5 min, by the pace at which the alert fires. " + DRAWN,
+                    "far below the dashed line. Above it JobWaitBudgetBurn is critical.",
                     "Select the queue: are there enough workers, and are their slots busy?",
                 ),
-                "short",
-                Query(
-                    pace(
-                        of("queue:taskqueue_job_wait_late:ratio_rate1h", QUEUE),
-                        "queue:taskqueue_target_late_ratio:effective",
-                    ),
-                    BY_QUEUE,
-                ),
-                empty=NO_WAITS,
+                "percentunit",
+                Query(_drawn(shares.LATE.of_limit(shares.FAST)), BY_QUEUE),
+                empty=NO_TARGET,
             ),
-            over(bad=FAST_BURN),
+            above(bad=1),
         ),
         limited(
             lines(
@@ -215,7 +197,7 @@ TIMES: Final = Row(
                 Says(
                     "How long the longest-running job of each queue has run, as a share of the target run_seconds (an "
                     "hour unless one says otherwise); 0 where none runs.",
-                    "below 100 %. From there on JobsStuckRunning warns.",
+                    "up to 100 %. Above, JobsStuckRunning warns.",
                     "Does it hang, or did its worker die? See worker states. If jobs may run for so long, set the "
                     "target.",
                 ),
@@ -224,9 +206,9 @@ TIMES: Final = Row(
                     f"({RAN_FOR}) / {of('queue:taskqueue_target_run_seconds:effective', QUEUE)} or 0 * {RUNNING}",
                     BY_QUEUE,
                 ),
-                empty="It is not known what runs",
+                empty=f"{NO_ANSWER}, or it is not known what runs",
             ),
-            over(warning=1),
+            above(warning=1),
         ),
     ],
 )

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from typing import Final
 
-from grafana.src import queues
+from grafana.src import limits, queues
 from grafana.src.board import Row
-from grafana.src.limits import BAD, GOOD, WARNING
+from grafana.src.limits import GOOD, WARNING
 from grafana.src.panels import Query, Says, as_limit, bars, limited, lines, mapping, states
 from grafana.src.promql import QUEUE, SYSTEM, of, seen
 from grafana.src.queues import BY_QUEUE, NO_WORKERS
 from grafana.src.tables import COLOURED_TEXT, GAUGE, Column, Key, rows
 
-STATES: Final = {"1": ("alive", GOOD), "0": ("lost", BAD)}
+STATES: Final = {"1": ("alive", GOOD), "0": ("lost", WARNING)}
 UP: Final = of("worker:taskqueue_worker_up:max", SYSTEM)
 SLOTS: Final = f"({seen('taskqueue_worker_slots', SYSTEM)} and {UP} == 1)"
 """ARQ's are still told once their worker is lost."""
 BUSY: Final = f"({seen('taskqueue_worker_busy_slots', SYSTEM)} and {UP} == 1)"
 PAUSED: Final = mapping({"0": ("no", GOOD), "1": ("paused", WARNING)})
-NOT_BY_QUEUE: Final = "Not known: takes ARQ's hook, or brokers[].celery.inspect"
+NOT_BY_QUEUE: Final = "Not known: no exporter answers, or it takes ARQ's hook, or brokers[].celery.inspect"
 
 
 def _of_worker(metric: str) -> str:
@@ -62,7 +62,7 @@ ROW: Final = Row(
                     f"{BUSY} / ({SLOTS} > 0)",
                     "percentunit",
                     cell=GAUGE,
-                    thresholds=queues.BUSY_LIMITS,
+                    thresholds=limits.none(),  # of a queue, not of a worker, WorkersSaturated tells
                     least=0,
                     most=1,
                     decimals=0,

@@ -4,30 +4,46 @@ from __future__ import annotations
 
 from typing import Final
 
-from grafana.src import alerts, limits, links
+from grafana_foundation_sdk.models.dashboard import DynamicConfigValue
+
+from grafana.src import alerts, limits, links, shares
 from grafana.src.board import Board, Row
-from grafana.src.limits import over
-from grafana.src.panels import OUTCOME_COLOURS, Query, Says, as_limit, by_colour, lines, mapping, number, restyled
-from grafana.src.promql import JOB, SYSTEM, TASK, kinds, of, rate, seen
+from grafana.src.panels import (
+    NOT_KNOWN,
+    OUTCOME_COLOURS,
+    Query,
+    Says,
+    as_limit,
+    by_colour,
+    lines,
+    mapping,
+    number,
+    restyled,
+)
+from grafana.src.promql import TASK, kinds, of, rate, seen
+from grafana.src.queues import HEARD, NO_ANSWER, NOT_HEARD
+from grafana.src.system.jobs import NO_FAILURES
 from grafana.src.tables import COLOURED_TEXT, Column, Key, rows
-from grafana.src.task import times
+from grafana.src.task import period, times
+from grafana.src.task.period import ANY_QUEUE, LAST, UNSEEN
 from grafana.src.task.places import (
+    EXCEEDED,
     FAILED,
     FAILED_TARGET,
     FINISHED,
     OF_FAILED_TARGET,
     OF_RETRIED_TARGET,
     PLACES,
-    REACHED,
     RETRIED,
     RETRIED_TARGET,
     RULES,
 )
 
 OF_TASKS: Final = 'task!=""'
-QUIET: Final = "No job of it ended within 10 minutes"
-ANY_QUEUE: Final = (*SYSTEM, "task")
-"""What is known of a task but not of its queues."""
+NONE_RUNS: Final = (
+    "No exporter answers, none seen, or not known: Celery needs task events (-E), ARQ all running jobs of a database"
+)
+QUIET: Final = f"{NO_ANSWER}, or no job of it ended within 10 minutes"
 
 BY_KIND: Final = kinds(
     {
@@ -36,37 +52,10 @@ BY_KIND: Final = kinds(
         "finished": f"sum by (system) ({FINISHED})",
     }
 )
-LAST: Final = "taskqueue_task_last_finished_timestamp_seconds"
 SUCCESS: Final = 'outcome=~"succeeded|unknown"'
 """As TaskMissed has it: a run whose outcome nobody kept counts as one."""
-NO_PERIOD: Final = mapping({"-1": ("no period set", limits.NEUTRAL)})
 OUTCOMES: Final = mapping({name: (name, colour) for name, colour in OUTCOME_COLOURS.items()})
-MISSED: Final = over(warning=2)
-"""Periods: TaskMissed."""
-
-
-def _period(*matchers: str) -> str:
-    """Periods have no `job`: rules make them of nothing that is scraped."""
-    narrowed = ['system=~"$system"', 'task=~"$task"']
-    return f"taskqueue_target:period_seconds{{{', '.join([*matchers, *narrowed])}}}"
-
-
-def _or_no_period(expr: str) -> str:
-    """-1 where tasks are known, and none has a period."""
-    return f"max({expr}) or max(0 * {seen(LAST, ANY_QUEUE)} - 1) unless on () {PERIOD}"
-
-
-PERIOD: Final = _period('broker=~"|$broker"')
-RECORDED: Final = "task:taskqueue_task_last_finished_timestamp_seconds:max"
-PERIODS_AGO: Final = " or ".join(
-    [
-        # A run in any broker meets a period that names none.
-        f"(time() - max without (broker) ({of(RECORDED, (*JOB, 'system', 'task'))}))"
-        " / on (system, task) group_left () " + _period('broker=""'),
-        f"(time() - {of(RECORDED, ANY_QUEUE)})"
-        " / on (system, broker, task) group_left () " + _period('broker!=""', 'broker=~"$broker"'),
-    ]
-)
+OF_TARGET: Final = [*limits.override(EXCEEDED), DynamicConfigValue(id_val="mappings", value=[shares.WARNED, NOT_KNOWN])]
 
 
 NOW: Final = Row(
@@ -83,19 +72,20 @@ NOW: Final = Row(
             "short",
             Query(f"sum({seen('taskqueue_task_running_jobs', ANY_QUEUE)})", "jobs"),
             size=(4, 4),
-            empty="None seen, or not known: Celery needs task events (-E), ARQ all running jobs of a database",
+            empty=NONE_RUNS,
         ),
         number(
             "Finished",
             Says(
-                "Jobs of the task that came to their final outcome, per second, over the last five minutes.",
+                "Jobs of the task that came to their final outcome, per second, over the last five minutes, in brokers "
+                "whose feeds are connected: what others do is not seen.",
                 "what it always is at this time of day.",
                 "0 where there should be jobs: nobody enqueues them, or they wait. See the backlog on One system.",
             ),
             "ops",
-            Query(f"sum({FINISHED})", "jobs"),
+            Query(f"sum({FINISHED} and on (job, system, broker) {HEARD})", "jobs"),
             size=(4, 4),
-            empty=RULES,
+            empty=NOT_HEARD,
         ),
         number(
             "Failed",
@@ -103,8 +93,8 @@ NOW: Final = Row(
                 "Share of the task's jobs that ended within the last 10 minutes and did not succeed (failed, "
                 "expired, not found), in the worst of its queues, and how much of its target that is. Aborted jobs "
                 "are left out, and those of which nobody knows the end.",
-                "below 100 % of the target (half of all jobs, unless one says otherwise). Above it TaskFailing warns, "
-                "once at least 5 jobs have failed.",
+                "up to 100 % of the target (half of all jobs, unless one says otherwise). Above it TaskFailing warns; "
+                "it is 100 % at most while fewer than 5 jobs have failed.",
                 "See which exceptions, and since when, below. Was something deployed then?",
             ),
             "percentunit",
@@ -113,15 +103,15 @@ NOW: Final = Row(
             size=(6, 4),
             empty=QUIET,
         )
-        .override_by_name("of target", limits.override(REACHED))
+        .override_by_name("of target", OF_TARGET)
         .links([links.out("Runbook: TaskFailing", links.runbook("TaskFailing"))]),
         number(
             "Retried",
             Says(
                 "Share of the task's attempts that ended in a retry within the last 10 minutes, in the worst of its "
                 "queues, and how much of its target that is.",
-                "below 100 % of the target (30 % of all attempts, unless one says otherwise). Above it RetryStorm "
-                "warns, once at least 5 were retried.",
+                "up to 100 % of the target (30 % of all attempts, unless one says otherwise). Above it RetryStorm "
+                "warns; it is 100 % at most while fewer than 5 were retried.",
                 "Look at what the task calls: is it down, slow, or does it refuse?",
             ),
             "percentunit",
@@ -130,7 +120,7 @@ NOW: Final = Row(
             size=(6, 4),
             empty=QUIET,
         )
-        .override_by_name("of target", limits.override(REACHED))
+        .override_by_name("of target", OF_TARGET)
         .links([links.out("Runbook: RetryStorm", links.runbook("RetryStorm"))]),
         number(
             "Last success",
@@ -144,31 +134,9 @@ NOW: Final = Row(
             "dateTimeFromNow",
             Query(f"1000 * max({seen(LAST, ANY_QUEUE, SUCCESS)})", "success"),
             size=(6, 4),
-            empty="None was seen",
+            empty="No exporter answers, or none was seen",
         ),
-        restyled(
-            number(
-                "Period",
-                Says(
-                    "How often the task is to run, by its line in prometheus/rules/targets.yml, and for how many such "
-                    "periods it has not succeeded. Of several tasks the worst.",
-                    "below 2 periods: from there on TaskMissed warns. 'no period set' for tasks that need not run "
-                    "regularly.",
-                    "See whether the scheduler runs (ARQ: a worker with the cron job; Celery: beat), then whether it "
-                    "fails.",
-                ),
-                "short",
-                Query(_or_no_period(PERIOD), "period"),
-                Query(_or_no_period(PERIODS_AGO), "periods since a success"),
-                size=(6, 4),
-                empty="No end of it was ever seen",
-            )
-            .mappings([NO_PERIOD])
-            .override_by_name("periods since a success", limits.override(MISSED))
-            .links([links.out("Runbook: TaskMissed", links.runbook("TaskMissed"))]),
-            "period",
-            unit="s",
-        ),
+        period.now(size=(6, 4)),
         times.waits_now(size=(6, 4)),
         times.lost_now(size=(6, 4)),
         alerts.table_of(TASK[1:], (24, 5), OF_TASKS),
@@ -246,7 +214,7 @@ JOBS: Final = Row(
             "Exceptions",
             Says(
                 "Final failures of the task by exception class, per second, over the last five minutes. Retried "
-                "attempts are not among them. __unknown__: the class is not kept.",
+                "attempts are not among them. `__unknown__`: the class is not kept.",
                 "none.",
                 "Search the logs of the workers for the class. A TimeoutError or a TimeLimitExceeded may be a time "
                 "limit of the task, a WorkerLostError is a killed process.",
@@ -257,7 +225,7 @@ JOBS: Final = Row(
                 "{{exception}}",
             ),
             stacked=True,
-            empty="None: no job of it failed",
+            empty=NO_FAILURES,
         ),
         restyled(
             rows(
@@ -277,7 +245,7 @@ JOBS: Final = Row(
                 [Column("Last", f"1000 * {seen(LAST, ANY_QUEUE)}", "dateTimeFromNow", width=140)],
                 size=(12, 9),
                 sort="Last",
-                empty="No end of it was ever seen",
+                empty=UNSEEN,
             ),
             "Outcome",
             mappings=[OUTCOMES],

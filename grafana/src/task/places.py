@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from typing import Final
 
-from grafana.src import links
+from grafana.src import links, shares
 from grafana.src.board import Row
-from grafana.src.limits import over
+from grafana.src.limits import above
 from grafana.src.panels import Says
 from grafana.src.promql import TASK, of
+from grafana.src.queues import NO_ANSWER
 from grafana.src.tables import COLOURED, Column, Key, rows
 from grafana.src.task.times import LOST, RUN, WAIT, quantile
 
-RULES: Final = "No data: no job of it ended, or the rules are not loaded"
+RULES: Final = f"{NO_ANSWER}, or no job of it ended"
 FINISHED: Final = of("queue_task_outcome:taskqueue_jobs_finished:rate5m", TASK)
 FAILED: Final = of("queue_task:taskqueue_jobs_bad:ratio_rate10m", TASK)
 FAILED_TARGET: Final = of("queue_task:taskqueue_target_task_failure_ratio:effective", TASK)
 RETRIED: Final = of("queue_task:taskqueue_jobs_retried:ratio_rate10m", TASK)
 RETRIED_TARGET: Final = of("queue_task:taskqueue_target_retry_ratio:effective", TASK)
-OF_FAILED_TARGET: Final = f"{FAILED} / ({FAILED_TARGET} > 0)"
-OF_RETRIED_TARGET: Final = f"{RETRIED} / ({RETRIED_TARGET} > 0)"
-REACHED: Final = over(warning=1)
-"""The whole of a target: TaskFailing, RetryStorm."""
+OF_FAILED_TARGET: Final = shares.failed(TASK)
+OF_RETRIED_TARGET: Final = shares.retried(TASK)
+EXCEEDED: Final = above(warning=1)
+"""More than all of a target: TaskFailing, RetryStorm."""
 PLACE: Final = "job, system, broker, queue, task"
 
 
@@ -38,7 +39,8 @@ PLACES: Final = Row(
                 "The task in each queue of each broker: jobs that end per second, how many fail and are retried "
                 "within 10 minutes and how much of the target that is, the times that 95 % stay below, and slots "
                 "that are lost to failures.",
-                "shares below 100 % of their target.",
+                "up to 100 % of their targets. Above, TaskFailing or RetryStorm warns; it is 100 % at most while fewer "
+                "than 5 jobs failed, or were retried.",
                 "Where it fails in one place only, compare the workers there. Click a queue to see it in depth.",
             ),
             [
@@ -66,7 +68,8 @@ PLACES: Final = Row(
                     "percentunit",
                     decimals=0,
                     cell=COLOURED,
-                    thresholds=REACHED,
+                    thresholds=EXCEEDED,
+                    mappings=(shares.WARNED,),
                     width=130,
                 ),
                 Column("Retried", RETRIED, "percentunit", decimals=1, width=90),
@@ -76,7 +79,8 @@ PLACES: Final = Row(
                     "percentunit",
                     decimals=0,
                     cell=COLOURED,
-                    thresholds=REACHED,
+                    thresholds=EXCEEDED,
+                    mappings=(shares.WARNED,),
                     width=130,
                 ),
                 Column("Wait p95", _p95(WAIT), "s", width=100),

@@ -10,8 +10,8 @@ from grafana.src.board import Row
 from grafana.src.panels import Query, Says, Size, as_limit, lines, number, over_time, restyled
 from grafana.src.promql import QUEUE, TASK, of, rate
 
-NO_WAITS: Final = "Not known: no job started, or when jobs are due is not seen (Celery: task_send_sent_event)"
-NO_RUNS: Final = "No job that ran has ended, or results are not kept (ARQ without the hook)"
+NO_WAITS: Final = "No exporter answers, no job started, or when jobs are due is not seen (Celery: task_send_sent_event)"
+NO_RUNS: Final = "No exporter answers, no job that ran has ended, or results are not kept (ARQ without the hook)"
 
 WAIT: Final = rate("taskqueue_job_wait_seconds_bucket", TASK)
 RUN: Final = rate("taskqueue_job_run_seconds_bucket", TASK)
