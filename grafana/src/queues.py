@@ -22,7 +22,7 @@ NO_WORKERS: Final = f"{NO_ANSWER}, or not known: ARQ's workers need the hook to 
 BY_QUEUE: Final = "{{system}} {{broker}} {{queue}}"
 
 KEYS: Final = (
-    Key("job", "Job", hidden=True),
+    Key("job", "Job", width=90),
     Key("system", "System", width=70),
     Key("broker", "Broker", width=90),
     Key(

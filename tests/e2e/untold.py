@@ -31,7 +31,6 @@ NOBODY: Final = (
         for column in ("Severity", "Since")
     ),
     Untold("tq-exporter: Container of the exporter: Of its limits", "the container may have none", always=False),
-    Untold("tq-task: Now: Period: periods ago", "no task of the demo has a period"),
 )
 """Of the demo as a whole; at most for five reasons."""
 
@@ -55,6 +54,8 @@ PARTS: Final = {
     "taskqueue_redis_master_": "the demo's exporter watches the master, not its replica",
     "taskqueue_redis_rdb_last_bgsave_duration_seconds": "the demo's Redis saves nothing",
     "taskqueue_redis_slowlog_last_id": "no command of the demo is slow",
+    "taskqueue_redis_last_slow_execution_duration_seconds": "no command of the demo is slow",
+    "taskqueue_host_pressure_": "the kernel may not count it",
     "taskqueue_target:period_seconds": "no task of the demo has a period",
 }
 """What parts of queries read, by metrics or the beginnings of their names, that the demo lacks or the machine may: such

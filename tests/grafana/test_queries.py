@@ -9,10 +9,12 @@ from typing import Any, Final
 
 import promql_parser
 import pytest
+import yaml
 from promql_parser import AggregateExpr, BinaryExpr, Call, NumberLiteral, ParenExpr, VectorSelector
 
 from exporter.catalogue import Family, cgroup, feeds, host, itself, jobs, processes, queues, redis
-from scripts.rulebook import alerts
+from grafana.src.promql import RECORDED_EVERY
+from scripts.rulebook import RULES, alerts
 from tests.grafana.expressions import (
     INTERVAL,
     OF_ALERTS,
@@ -126,6 +128,11 @@ def test_rates_look_back_for_as_long_as_grafana_says(query: Query) -> None:
 def test_no_query_takes_the_last_two_samples_for_a_rate(query: Query) -> None:
     calls = {node.func.name for node in walked(query.parsed) if isinstance(node, Call)}
     assert not calls & {"irate", "idelta"}
+
+
+def test_recorded_rates_stand_for_as_long_as_they_are_apart() -> None:
+    groups = yaml.safe_load((RULES / "recording.yml").read_text())["groups"]
+    assert {group["interval"] for group in groups} == {f"{RECORDED_EVERY}s"}
 
 
 # -- replicas -----------------------------------------------------------------------------------------------------

@@ -65,6 +65,33 @@ def _unit(panel: Panel, ref: str) -> str:
     return [str(config["defaults"]["unit"]), *own][-1]
 
 
+# -- several in one panel -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("panel", panels(), ids=str)
+def test_a_panel_shows_nothing_twice(panel: Panel) -> None:
+    shown = [query.expr for query in panel.queries]
+    for expr in shown:
+        kinds = re.split(r"label_replace\(| or ", re.sub(r', "kind", "[^"]*", "", ""\)', "", expr))
+        several = [kind.strip() for kind in kinds if kind.strip()] if '"kind"' in expr else []
+        assert len(several) == len({*several}), expr
+    assert len(shown) == len({*shown})
+
+
+@pytest.mark.parametrize("panel", panels(), ids=str)
+def test_percentiles_are_those_that_their_legends_say(panel: Panel) -> None:
+    for target in panel.model["targets"]:
+        said = re.fullmatch(r"p(\d\d)", target["legendFormat"])
+        asked = re.match(r"histogram_quantile\(0\.(\d+),", target["expr"])
+        if said and asked:
+            assert said[1] == asked[1].ljust(2, "0")
+
+
+@pytest.mark.parametrize("panel", [panel for panel in panels() if panel.model["type"] == "table"], ids=str)
+def test_of_several_series_a_row_shows_the_highest(panel: Panel) -> None:
+    assert all(query.expr.startswith("max by (") for query in panel.queries)
+
+
 # -- annotations --------------------------------------------------------------------------------------------------
 
 

@@ -96,6 +96,9 @@ function ofColumn(panel, name, { unit, min, max, noValue = '', mappings = [], co
   const cell = has['custom.cellOptions']?.type;
   const isGauge = cell === 'gauge' && (unit ?? panel.fieldConfig.defaults?.unit) === 'percentunit';
   const isFor = (match) => mappings.some(({ type, options }) => type === 'special' && match.includes(options.match));
+  const sorted = (panel.options?.sortBy ?? []).find(({ displayName }) => displayName === name);
+  const steps = has.thresholds?.steps ?? [];
+  const isBestLast = steps.at(-1)?.color === 'green';
   const isJudged = panel.type === 'table' && has.thresholds !== undefined;
   const wrong = [
     [cell !== undefined && !CELLS.includes(cell), `Grafana has no cells of type ${cell}`],
@@ -103,6 +106,7 @@ function ofColumn(panel, name, { unit, min, max, noValue = '', mappings = [], co
     [/\d/.test(noValue), `a cell without a value would be taken for a number: ${noValue}`],
     // Grafana takes a cell without a value for the lowest step.
     [isJudged && !isFor(['null', 'null+nan']), 'a cell without a value is coloured'],
+    [sorted && steps.length > 1 && sorted.desc === isBestLast, 'the best of the column stand first'],
     [contradicts({ text: name, color: color?.fixedColor }), `it is ${color?.fixedColor}`],
   ];
   return wrong.filter(([is]) => is).map(([, text]) => `"${name}": ${text}`);

@@ -7,6 +7,7 @@ import { CONTEXT, matrix, ofPanel, ORGANIZED, override, panel, vector } from './
 const STEPS = { mode: 'absolute', steps: [{ value: null, color: 'green' }, { value: 100, color: 'red' }] };
 const GAUGE = { type: 'gauge', mode: 'basic' };
 const DATE = { defaults: { unit: 'dateTimeFromNow' }, options: {} };
+const NULL = { match: 'null', result: { text: '–', color: 'transparent' } };
 const QUEUES = vector([{ queue: 'mail' }, 7], [{ queue: 'archive' }, 120]);
 
 async function errorsOf(made, answers = {}) {
@@ -117,6 +118,18 @@ test('a table that is sorted by a column that is not there is found', async () =
   assert.deepEqual(await errorsOf(sorted('queues'), { A: QUEUES }), [
     'it is sorted by "queues", and there is no such field',
   ]);
+});
+
+test('a table that is sorted from the best on is found', async () => {
+  const thresholds = { ...STEPS, steps: [...STEPS.steps] };
+  const properties = [['thresholds', thresholds], ['mappings', [{ type: 'special', options: NULL }]]];
+  const judged = [override('Value', ...properties)];
+  const sorted = (desc) => table(judged, { options: { sortBy: [{ displayName: 'Value', desc }] } });
+
+  assert.deepEqual(await errorsOf(sorted(true), { A: QUEUES }), []);
+  assert.deepEqual(await errorsOf(sorted(false), { A: QUEUES }), ['"Value": the best of the column stand first']);
+  thresholds.steps.reverse();
+  assert.deepEqual(await errorsOf(sorted(false), { A: QUEUES }), []);
 });
 
 test('a table whose queries are not merged is found', async () => {

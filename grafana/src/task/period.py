@@ -30,7 +30,7 @@ def _period(*matchers: str) -> str:
 PERIOD: Final = _period('broker=~"|$broker"')
 NO_BROKER: Final = _period('broker=""')
 OF_BROKER: Final = _period('broker!=""', 'broker=~"$broker"')
-PERIOD_OR_NONE: Final = f"min({PERIOD}) or max(0 * {seen(LAST, ANY_QUEUE)} - 1)"
+NONE: Final = f"max(0 * {seen(LAST, ANY_QUEUE)} - 1) unless on () {PERIOD}"
 """-1 where tasks are known, and none has a period."""
 RECORDED: Final = "task:taskqueue_task_last_finished_timestamp_seconds:max"
 IN_ANY_BROKER: Final = of(RECORDED, (*JOB, "system", "task"))
@@ -63,8 +63,8 @@ def now(size: Size) -> stat.Panel:
                 "fails.",
             ),
             "short",
-            Query(PERIOD_OR_NONE, "period"),
-            Query(f"max({PERIODS_AGO})", "periods ago"),
+            Query(f"min({PERIOD}) or {NONE}", "period"),
+            Query(f"max({PERIODS_AGO}) or {NONE}", "periods ago"),
             size=size,
             empty=UNSEEN,
         )
