@@ -2,7 +2,7 @@
 
 `boards` lists them: a module or package each, with large rows in modules of their own. They stand on a layer that knows
 the rules for all: `promql` names series by the dashboard's variables, `panels` and `tables` make panels that explain
-themselves, `limits` takes their thresholds from where alerts take theirs, `alerts` shows those that fire, `links` leads
-from one dashboard to the next, `variables` and `marks` are what all have, `board` puts it together. `queues` is what
-overview and one system share.
+themselves, `limits` takes thresholds from where alerts take theirs, `shares` says how near an alert is, `alerts` shows
+those that fire, `links` leads from one dashboard to the next, `variables` and `marks` are what all have, `board` puts
+it together. `queues` is what dashboards of queues share.
 """

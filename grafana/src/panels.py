@@ -28,6 +28,7 @@ from grafana_foundation_sdk.models.heatmap import HeatmapColorMode
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 from grafana.src import limits
+from grafana.src.promql import quantile
 
 DATASOURCE: Final = DataSourceRef(type_val="prometheus", uid="${datasource}")
 Size: TypeAlias = tuple[int, int]
@@ -82,6 +83,11 @@ class Query:
 
     expr: str
     legend: str = ""
+
+
+def percentiles(buckets: str) -> list[Query]:
+    """Those that one looks at, of the rates of a histogram's buckets."""
+    return [Query(quantile(share, buckets), name) for share, name in ((0.5, "p50"), (0.95, "p95"), (0.99, "p99"))]
 
 
 class Described(Protocol):

@@ -68,3 +68,8 @@ def feeds_away(scope: tuple[str, ...], *matchers: str) -> str:
         f"(rate({gaps}[5m]) > 0.5 or rate({gaps}[15m]) > 0.1 and increase({reconnects}[15m]) > 2.5)"
         f" unless ignoring (instance, pod, system, feed) {down}"
     )
+
+
+def quantile(share: float, buckets: str, by: str = "le") -> str:
+    """What a share of all that was observed stays below; nothing where nothing was."""
+    return f"histogram_quantile({share:g}, sum by ({by}) ({buckets})) >= 0"

@@ -1,6 +1,6 @@
 """Task queues / Host and exporter: can the numbers be trusted; is the machine well?
 
-The rows below the first are in the modules `exporter_….py`.
+The rows below the first are in modules of their own.
 """
 
 from __future__ import annotations

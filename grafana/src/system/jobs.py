@@ -16,6 +16,7 @@ from grafana.src.panels import (
     limited,
     lines,
     over_time,
+    percentiles,
 )
 from grafana.src.promql import QUEUE, kinds, of, rate
 from grafana.src.queues import BY_QUEUE, ENQUEUED, FINISHED, NO_ANSWER, NO_ENDS, NO_TARGET, NO_WAITS, RULES, WAIT_TARGET
@@ -34,13 +35,6 @@ DRAWN: Final = f"Where few jobs were seen there is no line; it is drawn up to {M
 
 def _drawn(of_limit: str) -> str:
     return f"clamp_max({of_limit}, {MOST_DRAWN})"
-
-
-def _percentiles(buckets: str) -> list[Query]:
-    return [
-        Query(f"histogram_quantile({quantile}, sum by (le) ({buckets}))", name)
-        for quantile, name in ((0.5, "p50"), (0.95, "p95"), (0.99, "p99"))
-    ]
 
 
 COUNTED: Final = {
@@ -126,9 +120,9 @@ TIMES: Final = Row(
         over_time(
             "How long jobs waited",
             Says(
-                "Of the jobs that started, how many per second had waited for how long since they were due; dark is "
-                "many.",
-                "a dark band at the bottom.",
+                "Of the jobs that started, how many per second had waited for how long since they were due; what "
+                "stands out is many.",
+                "one band at the bottom.",
                 "A band that moves up: all wait, there are too few slots. A second band above: some wait behind "
                 "others.",
             ),
@@ -139,7 +133,8 @@ TIMES: Final = Row(
         over_time(
             "How long jobs ran",
             Says(
-                "Of the jobs that ended, how many per second had run for how long in their last attempt; dark is many.",
+                "Of the jobs that ended, how many per second had run for how long in their last attempt; what stands "
+                "out is many.",
                 "the bands that your tasks have.",
                 "A band that moves up: what tasks call got slower. See which in the column p95 of 'Tasks'.",
             ),
@@ -158,7 +153,7 @@ TIMES: Final = Row(
                     "If p50 rises as well, everything waits: more slots. If p99 alone: bursts, or one slow queue.",
                 ),
                 "s",
-                *_percentiles(WAITS),
+                *percentiles(WAITS),
                 Query(of_all(WAIT_TARGET), "target"),
                 empty=NO_WAITS,
             ),
@@ -173,7 +168,7 @@ TIMES: Final = Row(
                 "See which task runs longer in the column p95 of 'Tasks'.",
             ),
             "s",
-            *_percentiles(RUNS),
+            *percentiles(RUNS),
             empty=NO_RUNS,
         ),
         limited(

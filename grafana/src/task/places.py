@@ -8,10 +8,10 @@ from grafana.src import links, shares
 from grafana.src.board import Row
 from grafana.src.limits import above
 from grafana.src.panels import Says
-from grafana.src.promql import TASK, of
+from grafana.src.promql import TASK, of, quantile
 from grafana.src.queues import NO_ANSWER
 from grafana.src.tables import COLOURED, Column, Key, rows
-from grafana.src.task.times import LOST, RUN, WAIT, quantile
+from grafana.src.task.times import LOST, RUN, WAIT
 
 RULES: Final = f"{NO_ANSWER}, or no job of it ended"
 FINISHED: Final = of("queue_task_outcome:taskqueue_jobs_finished:rate5m", TASK)

@@ -7,8 +7,8 @@ from typing import Final
 from grafana_foundation_sdk.builders import stat
 
 from grafana.src.board import Row
-from grafana.src.panels import Query, Says, Size, as_limit, lines, number, over_time, restyled
-from grafana.src.promql import QUEUE, TASK, of, rate
+from grafana.src.panels import Query, Says, Size, as_limit, lines, number, over_time, percentiles, restyled
+from grafana.src.promql import QUEUE, TASK, of, quantile, rate
 
 NO_WAITS: Final = "No exporter answers, no job started, or when jobs are due is not seen (Celery: task_send_sent_event)"
 NO_RUNS: Final = "No exporter answers, no job that ran has ended, or results are not kept (ARQ without the hook)"
@@ -19,15 +19,6 @@ WAIT_TARGET: Final = of("queue:taskqueue_target_wait_seconds:effective", QUEUE)
 LOST: Final = rate("taskqueue_job_failed_run_seconds_total", TASK)
 RUN_SUM: Final = rate("taskqueue_job_run_seconds_sum", TASK)
 LOST_OF_RUN: Final = f"sum({LOST}) / (sum({RUN_SUM}) > 0)"
-
-
-def quantile(share: float, buckets: str, by: str = "le") -> str:
-    """What a share of all that was observed stays below; nothing where nothing was."""
-    return f"histogram_quantile({share:g}, sum by ({by}) ({buckets})) >= 0"
-
-
-def _percentiles(buckets: str) -> list[Query]:
-    return [Query(quantile(share, buckets), name) for share, name in ((0.5, "p50"), (0.95, "p95"), (0.99, "p99"))]
 
 
 def waits_now(size: Size) -> stat.Panel:
@@ -81,7 +72,7 @@ TIMES: Final = Row(
                     "If other tasks of the queue wait as well, it needs workers: see One system.",
                 ),
                 "s",
-                *_percentiles(WAIT),
+                *percentiles(WAIT),
                 Query(f"min({WAIT_TARGET})", "target"),
                 empty=NO_WAITS,
             ),
@@ -96,14 +87,14 @@ TIMES: Final = Row(
                 "When p50 rises, all jobs are slow: see what the task calls. When p99 rises alone, some arguments are.",
             ),
             "s",
-            *_percentiles(RUN),
+            *percentiles(RUN),
             empty=NO_RUNS,
         ),
         over_time(
             "Wait time of jobs",
             Says(
-                "How many jobs of the task started after which wait, per second: the darker, the more.",
-                "dark at the bottom only.",
+                "How many jobs of the task started after which wait, per second; what stands out is many.",
+                "one band at the bottom.",
                 "A second band above: some queues or priorities wait longer. A band that climbs: a backlog grows.",
             ),
             "s",
@@ -113,8 +104,8 @@ TIMES: Final = Row(
         over_time(
             "Run time of jobs",
             Says(
-                "How many jobs of the task ended after which run time of their last attempt, per second: the "
-                "darker, the more.",
+                "How many jobs of the task ended after which run time of their last attempt, per second; what stands "
+                "out is many.",
                 "the bands that it always has.",
                 "A new band at the height of a time-out: what the task calls does not answer, see exceptions.",
             ),
