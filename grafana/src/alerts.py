@@ -15,7 +15,7 @@ from grafana.src.tables import COLOURED_TEXT, Column, Key, rows
 from scripts import rulebook
 
 NONE: Final = "No alert fires"
-RULES: Final = "No data: are the rules loaded?"
+RULES: Final = "No data: the rules are not loaded"
 RANKS: Final = {3: "critical", 2: "warning", 1: "info"}
 COLOURS: Final = {"critical": limits.BAD, "warning": limits.WARNING, "info": limits.NEUTRAL}
 SEVERITIES: Final = mapping({str(rank): (name, COLOURS[name]) for rank, name in RANKS.items()})

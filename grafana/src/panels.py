@@ -34,6 +34,7 @@ DATASOURCE: Final = DataSourceRef(type_val="prometheus", uid="${datasource}")
 Size: TypeAlias = tuple[int, int]
 """Columns, of 24, and rows."""
 NO_DATA: Final = "No data"
+NO_NUMBER: Final = "Not known"
 OUTCOME_COLOURS: Final = {
     "succeeded": "green",
     "failed": "red",
@@ -225,9 +226,14 @@ def number(
     size: Size = (4, 4),
     empty: str = NO_DATA,
 ) -> stat.Panel:
-    """One number now, or a few with their names; coloured only where it has thresholds."""
+    """One number now, or a few with their names; coloured only where it has thresholds.
+
+    Grafana draws what stands for a number as large as fits: a text of some length could not be read. So it says that
+    there is none, and the description says why.
+    """
     panel = asking(stat.Panel(), queries, PromQueryFormat.TIME_SERIES, now=True)
-    described(panel, title, says, unit, size, empty).thresholds(thresholds or limits.none())
+    described(panel, title, says, unit, size, NO_NUMBER).thresholds(thresholds or limits.none())
+    panel.description(f"{says}\n\n**{NO_NUMBER}:** {empty.removeprefix(f'{NO_DATA}: ').removesuffix('.')}.")
     panel.color_scheme(builders.FieldColor().mode(FieldColorModeId.THRESHOLDS))
     panel.color_mode(options.BigValueColorMode.BACKGROUND if thresholds else options.BigValueColorMode.VALUE)
     panel.mappings([NOT_KNOWN])

@@ -23,6 +23,7 @@ TYPES: Final = {"timeseries", "stat", "table", "bargauge", "gauge", "heatmap", "
 """Panels of Grafana's core since 10.1 at the latest, but for pies."""
 SAYS: Final = re.compile(
     r"(?P<means>[^\n]+)\n\n\*\*Normal:\*\* (?P<normal>[^\n]+)\n\n\*\*What to do:\*\* (?P<do>[^\n]+)"
+    r"(?:\n\n\*\*Not known:\*\* (?P<unknown>[^\n]+))?"
 )
 UNITS: Final = {
     "bool",
@@ -196,7 +197,7 @@ def test_no_open_row_has_too_many_panels(dashboard: Dashboard) -> None:
 def test_a_panel_explains_itself(panel: Panel) -> None:
     says = SAYS.fullmatch(panel.model["description"])
     assert says, panel.model["description"]
-    assert all(text.endswith((".", "?", ")")) for text in says.groups()), says.groups()
+    assert all(text is None or text.endswith((".", "?", ")")) for text in says.groups()), says.groups()
     assert panel.title == panel.title.strip() != ""
 
 
@@ -204,6 +205,9 @@ def test_a_panel_explains_itself(panel: Panel) -> None:
 def test_a_panel_says_why_there_is_no_data(panel: Panel) -> None:
     text = panel.model["fieldConfig"]["defaults"]["noValue"]
     assert text not in {"", "No data"}
+    says = SAYS.fullmatch(panel.model["description"])
+    is_short = panel.model["type"] == "stat"  # a long text would be drawn so small that nobody could read it
+    assert (text == "Not known") == is_short == bool(says and says["unknown"])
 
 
 @EACH_PANEL

@@ -6,7 +6,7 @@ import { CELLS } from './options.mjs';
 const { fieldColorModeRegistry, fieldReducers, renderMarkdown } = grafana;
 const GOOD = /^(up|alive|ok|yes|on|connected|succeeded|running)\b/i;
 const BAD = /^(down|lost|failed|refused|off|cut off|critical|unreachable)\b/i;
-const HEADINGS = ['Normal:', 'What to do:'];
+const HEADINGS = ['Normal:', 'What to do:', 'Not known:'];
 const SINGLE = ['stat', 'gauge', 'bargauge'];
 const WITH_LEGEND = ['timeseries', 'state-timeline'];
 // Of a number that is known: the last one, as the queries of these panels ask for the present.

@@ -71,7 +71,7 @@ ROW: Final = Row(
             Query(own_increase("taskqueue_host_vmstat_oom_kill_total", EXPORTER), NAME),
             thresholds=over(warning=1),
             size=(6, 5),
-            empty="Not known: no exporter answers, host.enabled is off, or the kernel is older than 4.13",
+            empty="No data: no exporter answers, host.enabled is off, or the kernel is older than 4.13",
         ),
         bars(
             "Memory shortage, of the limit",

@@ -15,7 +15,7 @@ from grafana.src.promql import QUEUE, SYSTEM, feeds_away, of, rate, seen
 CELERY: Final = 'system="celery"'
 JOBS: Final = 'kind="job"'
 NONE: Final = "No data: no exporter or broker answers, or there is no Celery here"
-NO_EVENTS: Final = "Not known: no exporter answers, brokers[].celery.events is off, or there is no Celery here"
+NO_EVENTS: Final = "No data: no exporter answers, brokers[].celery.events is off, or there is no Celery here"
 NOT_ASKED: Final = "Not known: no exporter or broker answers, brokers[].celery.inspect is off, or no worker replied"
 
 PRIORITIES: Final = seen("taskqueue_queue_priority_jobs", QUEUE, CELERY)
