@@ -206,9 +206,13 @@ def states(
     size: Size = (12, 9),
     empty: str = NO_DATA,
 ) -> statetimeline.Panel:
-    """A bar over time for each series, coloured by its value: `texts` has text and colour of each value."""
+    """A bar over time for each series, coloured by its value: `texts` has text and colour of each value.
+
+    Grafana says of no data that it has no time, whatever it is told to say: so the description does.
+    """
     panel = asking(statetimeline.Panel(), [query], PromQueryFormat.TIME_SERIES, now=False)
     described(panel, title, says, "none", size, empty).mappings([mapping(texts)])
+    panel.description(_with_reason(says, empty))
     panel.color_scheme(builders.FieldColor().mode(FieldColorModeId.FIXED).fixed_color(limits.UNKNOWN))
     panel.merge_values(True).show_value(options.VisibilityMode.NEVER).row_height(0.8).fill_opacity(80).line_width(0)
     return panel.legend(_legend(())).tooltip(common.VizTooltipOptions().mode(options.TooltipDisplayMode.SINGLE))
@@ -233,7 +237,7 @@ def number(
     """
     panel = asking(stat.Panel(), queries, PromQueryFormat.TIME_SERIES, now=True)
     described(panel, title, says, unit, size, NO_NUMBER).thresholds(thresholds or limits.none())
-    panel.description(f"{says}\n\n**{NO_NUMBER}:** {empty.removeprefix(f'{NO_DATA}: ').removesuffix('.')}.")
+    panel.description(_with_reason(says, empty))
     panel.color_scheme(builders.FieldColor().mode(FieldColorModeId.THRESHOLDS))
     panel.color_mode(options.BigValueColorMode.BACKGROUND if thresholds else options.BigValueColorMode.VALUE)
     panel.mappings([NOT_KNOWN])
@@ -266,6 +270,11 @@ def mapping(texts: Mapping[str, tuple[str, str]]) -> ValueMapping:
     return ValueMap(
         options={key: ValueMappingResult(text=text, color=colour, index=at) for at, (key, (text, colour)) in found}
     )
+
+
+def _with_reason(says: Says, empty: str) -> str:
+    """The description of a panel that cannot say by itself why it is empty."""
+    return f"{says}\n\n**{NO_NUMBER}:** {empty.removeprefix(f'{NO_DATA}: ').removesuffix('.')}."
 
 
 def _last() -> common.ReduceDataOptions:
