@@ -6,6 +6,7 @@ Its other rules are tests of the form and of the queries of dashboards.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -21,6 +22,10 @@ EXCLUSIONS: Final[Mapping[str, Any]] = yaml.safe_load((ROOT / "grafana" / "linte
     "exclusions"
 ]
 LABELS: Final = ("job", "instance")
+OTHER_RATE: Final = re.compile(r"\brate\([^\[]*\[(?!\$__rate_interval\])")
+"""A rate over a range that does not follow from how far apart scrapes are."""
+UNSEEN: Final = {"bargauge", "heatmap", "table"}
+"""Panels that the linter does not look at for these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,16 @@ class Finding:
 
 
 def findings() -> Iterator[Finding]:
+    """All that it would say of these rules."""
+    yield from _unselected()
+    for dashboard in dashboards():
+        for panel in dashboard.panels:
+            for at, asked in enumerate(panel.queries):
+                if OTHER_RATE.search(asked.expr) and panel.model["type"] not in UNSEEN:
+                    yield Finding("target-rate-interval-rule", dashboard.model["title"], panel.title, at)
+
+
+def _unselected() -> Iterator[Finding]:
     """Dashboards without a variable, and queries that do not select by it, for each of two labels."""
     for dashboard in dashboards():
         title = dashboard.model["title"]
