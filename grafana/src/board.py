@@ -40,8 +40,6 @@ class Board:
     variables: Sequence[str]
     """Labels that one can select by, in the order of their dependence: each offers what fits those before it."""
     rows: Sequence[Row]
-    hours: float = 3
-    """Of the time that it shows."""
 
     def json(self) -> str:
         """The dashboard as Grafana reads it."""
@@ -51,7 +49,7 @@ class Board:
     def _built(self) -> Dashboard:
         made = builders.Dashboard(f"Task queues / {self.title}").uid(self.uid).description(self.question)
         made.tags([links.TAG]).readonly().tooltip(DashboardCursorSync.CROSSHAIR).refresh("30s").timezone("browser")
-        made.time(f"now-{self.hours:g}h", "now")
+        made.time("now-3h", "now")
         made.links([links.between_dashboards(), links.out("Runbooks", links.RUNBOOKS)])
         made.variables(variables.of_labels(self.variables))
         board = made.build()

@@ -42,11 +42,9 @@ def over(*, warning: float | None = None, bad: float | None = None) -> Threshold
     return _steps(GOOD, [(value, colour) for value, colour in reached if value is not None])
 
 
-def under(*, warning: float | None = None, bad: float | None = None) -> Thresholds:
-    """Good from a number on: below the greater of them a warning, below the lesser bad."""
-    left = [(value, colour) for value, colour in ((bad, BAD), (warning, WARNING)) if value is not None]
-    colours = [colour for _, colour in left[1:]] + [GOOD]
-    return _steps(left[0][1], [(value, colour) for (value, _), colour in zip(left, colours, strict=True)])
+def under(*, bad: float) -> Thresholds:
+    """Good from a number on, bad below it."""
+    return _steps(BAD, [(bad, GOOD)])
 
 
 def override(thresholds: Thresholds) -> list[DynamicConfigValue]:

@@ -54,8 +54,8 @@ STATE_COLOURS: Final = {
 }
 LEAST: Final = {"percentunit": 0.1, "ops": 1, "short": 1}
 """How far an axis reaches at least: that of a line at 0 would end at 100, or 10,000 %."""
-CALCS: Final = {"lastNotNull": "Last *", "max": "Max"}
-"""What Grafana calls the columns of a legend."""
+LAST: Final = "Last *"
+"""What Grafana calls the column of the last values of a legend."""
 NOT_KNOWN: Final = SpecialValueMap(
     options=DashboardSpecialValueMapOptions(
         match=SpecialValueMatch.NULL, result=ValueMappingResult(color=limits.UNKNOWN)
@@ -117,9 +117,9 @@ def described(panel: B, title: str, says: Says, unit: str, size: Size, empty: st
 
 def asking(panel: B, queries: Iterable[Query], form: PromQueryFormat, *, now: bool) -> B:
     """Add queries, called A, B and so on: of the present only, or of all the time that the dashboard shows."""
-    for name, query in zip(string.ascii_uppercase, queries, strict=False):
-        target = prometheus.Dataquery().expr(query.expr).legend_format(query.legend or "__auto").ref_id(name)
-        target.datasource(DATASOURCE).format(form)
+    for at, query in enumerate(queries):
+        target = prometheus.Dataquery().expr(query.expr).legend_format(query.legend or "__auto")
+        target.ref_id(string.ascii_uppercase[at]).datasource(DATASOURCE).format(form)
         panel.with_target(target.instant() if now else target.range())
     return panel
 
@@ -135,10 +135,9 @@ def lines(
     size: Size = (12, 9),
     empty: str = NO_DATA,
     stacked: bool = False,
-    calcs: tuple[str, ...] = ("lastNotNull", "max"),
 ) -> timeseries.Panel:
-    """Lines over time from 0 on, or areas on top of each other. The legend is a table with `calcs` of each series where
-    there is room for one."""
+    """Lines over time from 0 on, or areas on top of each other. The legend is a table with the last and the highest
+    value of each series, where there is room for one."""
     panel = asking(timeseries.Panel(), queries, PromQueryFormat.TIME_SERIES, now=False)
     described(panel, title, says, unit, size, empty).axis_soft_min(0).line_width(1)
     if unit in LEAST:
@@ -148,14 +147,15 @@ def lines(
     if stacked:
         panel.stacking(common.StackingConfig().mode(options.StackingMode.NORMAL))
     panel.tooltip(common.VizTooltipOptions().mode(options.TooltipDisplayMode.MULTI).sort(options.SortOrder.DESCENDING))
-    return panel.legend(_legend(calcs if size[1] >= LEGEND_HEIGHT else ()))
+    return panel.legend(_legend(as_table=size[1] >= LEGEND_HEIGHT))
 
 
-def _legend(calcs: tuple[str, ...]) -> common.VizLegendOptions:
-    mode = options.LegendDisplayMode.TABLE if calcs else options.LegendDisplayMode.LIST
-    legend = common.VizLegendOptions().show_legend(True).display_mode(mode).calcs(list(calcs))
-    if calcs:
-        legend.sort_by(CALCS[calcs[0]]).sort_desc(True)  # few rows are seen at once
+def _legend(*, as_table: bool) -> common.VizLegendOptions:
+    mode = options.LegendDisplayMode.TABLE if as_table else options.LegendDisplayMode.LIST
+    legend = common.VizLegendOptions().show_legend(True).display_mode(mode)
+    legend.calcs(["lastNotNull", "max"] if as_table else [])
+    if as_table:
+        legend.sort_by(LAST).sort_desc(True)  # few rows are seen at once
     return legend.placement(options.LegendPlacement.BOTTOM)
 
 
@@ -215,7 +215,9 @@ def states(
     panel.description(_with_reason(says, empty))
     panel.color_scheme(builders.FieldColor().mode(FieldColorModeId.FIXED).fixed_color(limits.UNKNOWN))
     panel.merge_values(True).show_value(options.VisibilityMode.NEVER).row_height(0.8).fill_opacity(80).line_width(0)
-    return panel.legend(_legend(())).tooltip(common.VizTooltipOptions().mode(options.TooltipDisplayMode.SINGLE))
+    return panel.legend(_legend(as_table=False)).tooltip(
+        common.VizTooltipOptions().mode(options.TooltipDisplayMode.SINGLE)
+    )
 
 
 # -- now --------------------------------------------------------------------------------------------------------

@@ -24,11 +24,10 @@ from grafana.src.panels import NO_DATA, Query, Says, Size, asking, described, re
 
 UNKNOWN: Final = "–"
 """In a cell without a value, where Grafana would say why the whole table is empty."""
-TEXT: Final = {"type": "auto"}
 COLOURED_TEXT: Final = {"type": "color-text"}
 COLOURED: Final = {"type": "color-background", "mode": "basic"}
 GAUGE: Final = {"type": "gauge", "mode": "basic"}
-"""How cells look: the last three by the thresholds of their column."""
+"""How cells look, by the thresholds of their column."""
 
 
 NO_COLOUR: Final = SpecialValueMap(

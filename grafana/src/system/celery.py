@@ -18,7 +18,6 @@ NONE: Final = "No data: no exporter or broker answers, or there is no Celery her
 NO_EVENTS: Final = "No data: no exporter answers, brokers[].celery.events is off, or there is no Celery here"
 NOT_ASKED: Final = "Not known: no exporter or broker answers, brokers[].celery.inspect is off, or no worker replied"
 
-PRIORITIES: Final = seen("taskqueue_queue_priority_jobs", QUEUE, CELERY)
 FEED: Final = ("taskqueue_feed_connected", SYSTEM, CELERY)
 CONNECTED: Final = f"max without (feed) ({seen(*FEED)})"
 """Whether any exporter hears events now; of none, there is nothing to say."""
