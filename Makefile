@@ -147,6 +147,34 @@ pictures: .venv-test/.made ## docs/pictures, as Grafana's components draw the da
 	@node grafana/preview/preview.mjs --prometheus $(or $(PROMETHEUS),http://127.0.0.1:9090) --dashboards grafana/dashboards \
 	    --out docs/pictures --from now-1h --width 1440 --theme dark
 
+.PHONY: image
+image: ## the exporter's image, by docker, podman or buildah, whichever is there
+	@scripts/image
+
+.PHONY: image-check
+image-check: ## build the image on a base made here and run it as it is to be run (root, buildah, podman, mmdebstrap)
+	@scripts/image-check
+
+.PHONY: manifests
+manifests: .venv-test/.made ## what is generated of deploy/kubernetes, from the rules
+	@.venv-test/bin/python -m scripts.manifests
+
+.PHONY: manifests-check
+manifests-check: .venv-test/.made ## kustomize and kubeconform over the manifests; takes Go, which builds them the first time
+	@scripts/manifests-check
+
+.PHONY: dist
+dist: .venv-release/.made ## wheel and source distribution of both, in dist/
+	@scripts/dist
+
+.PHONY: sbom
+sbom: .venv-release/.made ## bills of materials (CycloneDX) of what is shipped, in dist/
+	@scripts/sbom
+
+.PHONY: audit
+audit: .venv-release/.made ## known vulnerabilities of what is shipped
+	@scripts/audit
+
 # In an environment of its own: it must work when the pinned files do not.
 .PHONY: requirements
 requirements: .venv-uv/.made ## resolve requirements/*.txt anew (UPGRADE=1: to the newest versions)
@@ -185,6 +213,9 @@ $(GRAFANA)/.made: grafana/preview/package.json grafana/preview/package-lock.json
 	    npm ci $$([ -d node_modules/@grafana/ui ] || echo --omit=dev) --no-audit --no-fund --loglevel=error >/dev/null && \
 	    touch node_modules/.made; \
 	}
+
+.venv-release/.made: requirements/release.txt
+	@scripts/make-venv --bare .venv-release $<
 
 .venv-uv/.made:
 	@"$${PYTHON:-$$(scripts/find-python)}" -m venv --clear .venv-uv
