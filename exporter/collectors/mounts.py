@@ -28,6 +28,7 @@ class Mount(NamedTuple):
     mountpoint: str
     fstype: str
     readonly: bool
+    """Of the whole file system."""
 
 
 def mounts(mountinfo: Path = _MOUNTINFO) -> Sequence[Mount]:
@@ -53,7 +54,9 @@ def _parsed_line(line: str) -> Mount | None:
     own, of_filesystem = before.split(" "), after.split(" ")
     if not dash or len(own) < 6 or len(of_filesystem) < 3:
         return None
-    readonly = "ro" in own[5].split(",") or "ro" in of_filesystem[2].split(",")
+    # Of the file system, not of this mount of it: in a container, or under a systemd unit that may write nowhere, our
+    # mounts are read-only while the file system fills up.
+    readonly = "ro" in of_filesystem[2].split(",")
     fstype, device = map(procfs.unescaped, of_filesystem[:2])
     return Mount(own[0], own[1], device, procfs.unescaped(own[4]), fstype, readonly)
 

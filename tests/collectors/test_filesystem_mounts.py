@@ -29,9 +29,9 @@ def test_a_line() -> None:
 
 @pytest.mark.parametrize(
     ("own", "of_filesystem", "readonly"),
-    [("rw", "rw", False), ("ro,noatime", "rw", True), ("rw", "rw,errors=remount-ro", False), ("rw", "a,ro", True)],
+    [("rw", "rw", False), ("ro,noatime", "rw", False), ("rw", "rw,errors=remount-ro", False), ("rw", "a,ro", True)],
 )
-def test_read_only_is_the_mount_or_its_file_system(own: str, of_filesystem: str, readonly: bool) -> None:
+def test_read_only_is_the_file_system_and_not_one_mount_of_it(own: str, of_filesystem: str, readonly: bool) -> None:
     (mount,) = parsed(f"1 0 0:1 / / {own} - ext4 /dev/x {of_filesystem}")
 
     assert mount.readonly is readonly
