@@ -17,6 +17,7 @@ LAYERS: dict[str, set[str]] = {
     "model": set(),
     "catalogue": set(),
     "exposition": set(),
+    "healthcheck": set(),
     "logs": set(),
     "safe": set(),
     "threads": set(),
