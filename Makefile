@@ -41,7 +41,7 @@ demo: .venv/.made ## queues, workers, a workload and the exporter on this machin
 test: servers lint test-main test-celery57 test-newest ## servers, lint and all tests, on the first and the newest Python
 
 .PHONY: test-main
-test-main: .venv-test/.made .venv-arq023/.made $(CELERIES:%=%/.made) $(GRAFANA)/.made ## all tests, on the first Python
+test-main: .venv-test/.made .venv-release/.made .venv-arq023/.made $(CELERIES:%=%/.made) $(GRAFANA)/.made ## all tests, on the first Python
 	@.venv-test/bin/python $(UNITS)
 	@.venv-test/bin/python -m pytest -q --durations 10 $(BESIDE_EACH_OTHER) tests/e2e $(IN_PAIRS:%=--ignore %) $(ALONE:%=--ignore %) $(ALERTING:%=--ignore %)
 	@.venv-test/bin/python -m pytest -q -n 2 --dist load $(IN_PAIRS)
@@ -72,6 +72,7 @@ test-matrix: .venv-test/.made $(OLDER_ARQS:%=.venv-arq%/.made) $(CELERIES:%=%/.m
 	done; \
 	! command -v go >/dev/null || $(MAKE) pint || status=1; \
 	! command -v go >/dev/null || $(MAKE) dashboard-linter || status=1; \
+	! command -v go >/dev/null || $(MAKE) manifests-check || status=1; \
 	echo "ten minutes of the demo, with the rules as they are"; \
 	TEST_DEMO_SECONDS=600 .venv-test/bin/python -m pytest -q tests/e2e/test_demo_watched.py || status=1; \
 	echo "an outage of a minute"; \
@@ -152,7 +153,7 @@ image: ## the exporter's image, by docker, podman or buildah, whichever is there
 	@scripts/image
 
 .PHONY: image-check
-image-check: ## build the image on a base made here and run it as it is to be run (root, buildah, podman, mmdebstrap)
+image-check: .venv-test/.made ## build both images on a base made here and run them as they are to be run (root, buildah, podman, mmdebstrap)
 	@scripts/image-check
 
 .PHONY: manifests
