@@ -33,9 +33,9 @@ def yaml_blocks(key: str) -> list[ParameterSet]:
 @pytest.mark.parametrize("text", yaml_blocks("brokers"))
 def test_configuration_examples_load(text: str, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
-    secret.write_text("password\n")
+    secret.write_text("redis://redis:6379/0\n")  # a password or a URL, as the example wants it
     file = tmp_path / "config.yml"
-    file.write_text(text.replace("/run/secrets/redis", str(secret)))
+    file.write_text(re.sub(r"/run/secrets/[^\s}]+", str(secret), text))
 
     config = load(file)
 
