@@ -142,7 +142,11 @@ HOST_FILESYSTEM_FILES = _gauge(
 HOST_FILESYSTEM_FILES_FREE = _gauge(
     "filesystem_files_free", "Files that can still be made (statvfs, f_ffree).", _FILESYSTEM
 )
-HOST_FILESYSTEM_READONLY = _gauge("filesystem_readonly", "1 if it is read-only as a whole, not in one mount of it (mountinfo, ro of the super block).", _FILESYSTEM)
+HOST_FILESYSTEM_READONLY = _gauge(
+    "filesystem_readonly",
+    "1 if it is read-only as a whole, not in one mount of it (mountinfo, ro of the super block).",
+    _FILESYSTEM,
+)
 HOST_FILESYSTEM_ERROR = _gauge(
     "filesystem_device_error",
     "1 if statvfs failed, or did not return in time; its sizes are absent then. Absent where it was not called.",
