@@ -73,6 +73,7 @@ test-matrix: .venv-test/.made $(OLDER_ARQS:%=.venv-arq%/.made) $(CELERIES:%=%/.m
 	! command -v go >/dev/null || $(MAKE) pint || status=1; \
 	! command -v go >/dev/null || $(MAKE) dashboard-linter || status=1; \
 	! command -v go >/dev/null || $(MAKE) manifests-check || status=1; \
+	! command -v podman >/dev/null || $(MAKE) image-check || status=1; \
 	echo "ten minutes of the demo, with the rules as they are"; \
 	TEST_DEMO_SECONDS=600 .venv-test/bin/python -m pytest -q tests/e2e/test_demo_watched.py || status=1; \
 	echo "an outage of a minute"; \
