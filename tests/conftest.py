@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -37,6 +39,14 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "needs(*commands): cannot run without these commands on the PATH")
     config.stash[LEFT_OUT] = {}
     config.pluginmanager.register(OfOtherProcesses())
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, end_as_interrupted)
+
+
+def end_as_interrupted(*_: object) -> None:
+    """SIGTERM ends the tests as Ctrl-C does, so that fixtures stop what they started; a second one does nothing."""
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    raise KeyboardInterrupt
 
 
 @pytest.hookimpl(tryfirst=True)
