@@ -6,9 +6,10 @@ It understands what our own file uses; `test_compose.py` holds it against what C
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 import yaml
@@ -17,7 +18,12 @@ from tests.servers import ROOT
 
 FILE: Final = ROOT / "docker-compose.yml"
 EXAMPLE: Final = ROOT / ".env.example"
+DOCUMENT: Final = ROOT / "docs" / "deployment.md"
 PROFILES: Final = ("sample", "watch")
+STAGES: Final = {"taskqueue-exporter": "exporter", "taskqueue-exporter-sample": "sample"}
+"""Of the Dockerfile, by the names that `scripts/image` gives their images."""
+PORTS: Final = {"redis": 6379, "prometheus": 9090, "alertmanager": 9093, "grafana": 3000, "exporter": 10177}
+"""Where services listen unless told otherwise, as none is, but for the exporter by its image."""
 OWN_VARIABLES: Final = {"COMPOSE_PROFILES"}
 """Of Compose itself: in the environment and not in the file."""
 VARIABLE: Final = re.compile(r"\$\{(\w+):-([^}]*)\}")
@@ -31,6 +37,8 @@ class Mount:
     source: str
     target: str
     read_only: bool
+    labelled: bool = False
+    """For SELinux."""
 
     @property
     def is_bind(self) -> bool:
@@ -59,9 +67,25 @@ class Service:
 
     @property
     def stage(self) -> str | None:
-        """The stage of the Dockerfile that it is built from; None for an image of others."""
-        target: str | None = self.model.get("build", {}).get("target")
-        return target
+        """The stage of the Dockerfile that its image is built from, here or by another; None for an image of others."""
+        return STAGES.get(self.image.partition(":")[0])
+
+    @property
+    def build(self) -> Mapping[str, str] | None:
+        """Context and target of the service that builds the image."""
+        found: Mapping[str, str] | None = self.model.get("build")
+        return found
+
+    @property
+    def entrypoint(self) -> tuple[str, ...] | None:
+        """None where the image's own is left."""
+        found: Sequence[str] | None = self.model.get("entrypoint")
+        return None if found is None else tuple(found)
+
+    @property
+    def depends_on(self) -> Mapping[str, str]:
+        """The services that it waits for, each with what it waits for."""
+        return {name: how["condition"] for name, how in self.model.get("depends_on", {}).items()}
 
     @property
     def command(self) -> tuple[str, ...]:
@@ -100,6 +124,24 @@ class Service:
         assert test[0] == "CMD", test
         return tuple(test[1:])
 
+    @property
+    def volumes(self) -> set[str]:
+        """Where it keeps what it writes."""
+        return {mount.target for mount in self.mounts if mount.source and not mount.is_bind}
+
+    def seen(self, path: str) -> Path:
+        """The file of this repository that it finds at a path; KeyError where none is mounted."""
+        found = [mount for mount in self.mounts if mount.is_bind and PurePosixPath(path).is_relative_to(mount.target)]
+        if not found:
+            raise KeyError(path)
+        nearest = max(found, key=lambda mount: len(mount.target))
+        return ROOT / nearest.source / PurePosixPath(path).relative_to(nearest.target)
+
+    def flag(self, name: str) -> str:
+        """The value of a flag `--name=value` of its command. ValueError unless it is given once."""
+        (value,) = (word.removeprefix(f"--{name}=") for word in self.command if word.startswith(f"--{name}="))
+        return value
+
     def names(self, network: str) -> set[str]:
         """What others call it in a network; nothing where it is not in it."""
         networks = self.model["networks"]
@@ -121,6 +163,12 @@ def text() -> str:
     return FILE.read_text()
 
 
+def document() -> str:
+    """The section of docs/deployment.md, each paragraph on one line."""
+    (found,) = re.findall(r"^## Docker Compose\n(.*?)^## ", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)
+    return re.sub(r"(?<=\S)\n *(?=[^\s|`-])", " ", found)
+
+
 def model(environment: Mapping[str, str] | None = None) -> dict[str, Any]:
     """The whole file, with variables from `environment`, else their defaults."""
     read: dict[str, Any] = _put_in(_parsed(), environment or {})
@@ -131,6 +179,25 @@ def services(profile: str, environment: Mapping[str, str] | None = None) -> dict
     """The services that a profile starts, by their names."""
     every = [Service(name, given) for name, given in model(environment)["services"].items()]
     return {one.name: one for one in every if profile in one.profiles}
+
+
+def service(profile: str, name: str) -> Service:
+    return services(profile)[name]
+
+
+def every() -> list[tuple[str, Service]]:
+    """Each service of each profile, with the profile."""
+    return [(profile, one) for profile in PROFILES for one in services(profile).values()]
+
+
+def seconds(duration: str) -> float:
+    """Of `15s` or `5m`."""
+    return float(duration[:-1]) * {"s": 1, "m": 60, "h": 3600}[duration[-1]]
+
+
+def megabytes(size: str) -> float:
+    """Of `128m` or `128mb`."""
+    return float(size.removesuffix("b").removesuffix("m"))
 
 
 def variables() -> dict[str, set[str]]:
@@ -156,9 +223,11 @@ def _without_comments(yml: str) -> str:
     return re.sub(r"^\s*#.*$", "", yml, flags=re.MULTILINE)
 
 
-def _mount(given: str) -> tuple[str, str, bool]:
+def _mount(given: str) -> tuple[str, str, bool, bool]:
     source, target, *options = given.split(":")
-    return source, target, options == ["ro"]
+    words = options[0].split(",") if options else []
+    assert {*words} <= {"ro", "z"}, given
+    return source, target, "ro" in words, "z" in words
 
 
 def _put_in(value: Any, environment: Mapping[str, str]) -> Any:

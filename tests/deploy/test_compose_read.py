@@ -1,49 +1,18 @@
-"""What Compose makes of docker-compose.yml, old and new, and what docs/deployment.md says of it."""
+"""What Compose makes of docker-compose.yml, old and new."""
 
 from __future__ import annotations
 
-import os
-import re
-import shutil
-import subprocess
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import pytest
 import yaml
 
 from tests.deploy import composed
 from tests.deploy.composed import PROFILES, Port, Service
+from tests.deploy.composes import NEW, each_compose, run
 from tests.servers import ROOT
-
-OLD: Final = ("docker-compose",)
-"""1.29 as Debian has it."""
-NEW: Final = ("docker", "compose")
-"""Compose 2, a plugin that not every machine has. It shows the services of the profile alone."""
-DOCUMENT: Final = ROOT / "docs" / "deployment.md"
-
-
-def run(*argv: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    ours = composed.variables().keys() | composed.OWN_VARIABLES
-    inherited = {name: value for name, value in os.environ.items() if name not in ours}
-    return subprocess.run(
-        argv, cwd=ROOT, env=inherited | dict(environment or {}), capture_output=True, text=True, check=False, timeout=60
-    )
-
-
-@cache
-def has_new() -> bool:
-    return shutil.which("docker") is not None and run(*NEW, "version").returncode == 0
-
-
-needs_old = pytest.mark.needs(OLD[0])
-needs_new = pytest.mark.skipif(not has_new(), reason="no Compose 2 here")
-each_compose = pytest.mark.parametrize(
-    "compose",
-    [pytest.param(OLD, marks=needs_old, id="1.29"), pytest.param(NEW, marks=needs_new, id="2")],
-)
 
 
 def made(compose: tuple[str, ...], profile: str, env_file: Path, **environment: str) -> dict[str, Any]:
@@ -78,17 +47,20 @@ def test_compose_reads_what_the_tests_read(
 
 
 def of_reader(one: Service) -> dict[str, Any]:
-    mounts = {(m.source.removeprefix("./"), m.target, m.read_only) for m in one.mounts if m.source}
+    mounts = {(m.source.removeprefix("./"), m.target, m.read_only, m.labelled) for m in one.mounts if m.source}
     return {
         "image": one.image,
         "user": "{}:{}".format(*one.user),
         "command": list(one.command),
         "environment": dict(one.environment),
+        "entrypoint": one.entrypoint,
+        "depends_on": one.depends_on,
+        "pull_policy": one.model.get("pull_policy"),
         "mounts": mounts,
         "ports": set(one.ports),
         "networks": one.networks,
         "health": ["CMD", *one.health] if one.health else None,
-        "stage": one.stage,
+        "build": one.build and {**one.build, "context": str(ROOT)},
         "read_only": one.model["read_only"],
     }
 
@@ -99,23 +71,27 @@ def of_compose(read: Mapping[str, Any]) -> dict[str, Any]:
         "user": read["user"],
         "command": read.get("command") or [],
         "environment": read.get("environment", {}),
+        "entrypoint": tuple(read["entrypoint"]) if read.get("entrypoint") else None,
+        "depends_on": {name: how["condition"] for name, how in read.get("depends_on", {}).items()},
+        "pull_policy": read.get("pull_policy"),
         "mounts": {mount(given) for given in read.get("volumes", ())},
         "ports": {port(given) for given in read.get("ports", ())},
         "networks": {*read["networks"]},
         "health": read.get("healthcheck", {}).get("test"),
-        "stage": read.get("build", {}).get("target"),
+        "build": read.get("build") and {name: read["build"][name] for name in ("context", "target")},
         "read_only": read["read_only"],
     }
 
 
-def mount(given: str | Mapping[str, Any]) -> tuple[str, str, bool]:
-    """The old one writes `source:target:ro`, the new one says it at length."""
+def mount(given: str | Mapping[str, Any]) -> tuple[str, str, bool, bool]:
+    """The old one writes `source:target:ro,z`, the new one says it at length."""
     if isinstance(given, str):
         source, target, mode = given.split(":")
-        read_only = mode == "ro"
+        read_only, labelled = "ro" in mode.split(","), "z" in mode.split(",")
     else:
         source, target, read_only = given["source"], given["target"], given.get("read_only", False)
-    return source.removeprefix(f"{ROOT}/"), target, read_only
+        labelled = given.get("bind", {}).get("selinux") == "z"
+    return source.removeprefix(f"{ROOT}/"), target, read_only, labelled
 
 
 def port(given: str | Mapping[str, Any]) -> Port:
@@ -125,19 +101,16 @@ def port(given: str | Mapping[str, Any]) -> Port:
     return Port(given["host_ip"], int(given["published"]), int(given["target"]))
 
 
-@needs_new
 @pytest.mark.parametrize("profile", PROFILES)
 def test_a_profile_starts_its_services_alone(profile: str, nothing: Path) -> None:
     assert {*made(NEW, profile, nothing)} == {*composed.services(profile)}
 
 
-@needs_new
 def test_without_a_profile_nothing_is_started(nothing: Path) -> None:
     done = run(*NEW, "--env-file", str(nothing), "config", "--services")
     assert (done.returncode, done.stdout.split()) == (0, [])
 
 
-@needs_new
 def test_the_example_starts_the_sample_and_a_flag_goes_before_it() -> None:
     told = [*NEW, "--env-file", str(composed.EXAMPLE)]
     assert {*run(*told, "config", "--services").stdout.split()} == {*composed.services("sample")}
@@ -145,53 +118,16 @@ def test_the_example_starts_the_sample_and_a_flag_goes_before_it() -> None:
     assert {*watch} == {*composed.services("watch")}
 
 
-@needs_old
+@each_compose
 @pytest.mark.parametrize(
     ("written", "password"),
-    [("REDIS_URL=redis://:plain@there:6379/0", "plain"), ("REDIS_URL='redis://:a$b@there:6379/0'", "a$b")],
+    [("REDIS_URL=redis://:plain@there:6379/0", "plain"), ("REDIS_URL='redis://:a$b#c@there:6379/0'", "a$b#c")],
 )
-def test_a_password_comes_from_the_file_as_it_is(written: str, password: str, tmp_path: Path) -> None:
+def test_a_password_comes_from_the_file_as_it_is(
+    compose: tuple[str, ...], written: str, password: str, tmp_path: Path
+) -> None:
     env_file = tmp_path / "env"
     env_file.write_text(f"{written}\n")
-    found = made(OLD, "watch", env_file)["exporter-watch"]["environment"]["TASKQUEUE_EXPORTER_REDIS_URL"]
+    found = made(compose, "watch", env_file)["exporter-watch"]["environment"]["TASKQUEUE_EXPORTER_REDIS_URL"]
+    # What Compose would read as a variable, it writes as `$$`.
     assert found.replace("$$", "$") == f"redis://:{password}@there:6379/0"
-
-
-# -- docs/deployment.md -----------------------------------------------------------------------------------------
-
-
-def commands() -> list[str]:
-    """The lines of its examples that run Compose."""
-    blocks = re.findall(r"^```console\n(.*?)^```", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)
-    lines = [line.removeprefix("$ ") for block in blocks for line in block.splitlines() if line.startswith("$ ")]
-    return [line for line in lines if "docker compose" in line]
-
-
-@needs_old
-def test_every_command_of_the_document_is_one_of_compose() -> None:
-    assert len(commands()) >= 5
-    assert {line: wrong(line) for line in commands() if wrong(line)} == {}
-
-
-def wrong(line: str) -> str:
-    """What is wrong with a command; nothing if that is nothing."""
-    before, _, after = line.partition("docker compose ")
-    unknown = {*re.findall(r"(\w+)=", before)} - composed.variables().keys()
-    profile = re.match(r"--profile (\w+) ", after)
-    if unknown or (profile and profile[1] not in PROFILES):
-        return f"unknown: {unknown or profile}"
-    command, *words = after.removeprefix(profile[0] if profile else "").split("  ")[0].split()
-    told = run(*OLD, command, "--help")
-    flags = {*re.findall(r"(?<![\w-])--?[a-z][\w-]*", told.stdout)}
-    services = {*composed.services("sample"), *composed.services("watch")}
-    strange = [word for word in words if word not in (flags if word.startswith("-") else services)]
-    return f"unknown: {strange}" if told.returncode or strange else ""
-
-
-def test_the_document_says_which_ports_and_services_there_are() -> None:
-    rows = re.findall(r"^\| `(\w+)` \|.*\| `?([A-Z_]*)`? *\|$", DOCUMENT.read_text(), re.MULTILINE)
-    told = {variable: name for name, variable in rows if variable.endswith("_PORT")}
-    services = {
-        variable: variable.removesuffix("_PORT").lower() for variable in composed.variables() if "PORT" in variable
-    }
-    assert told == services

@@ -3,9 +3,10 @@
 What a container engine would do with the file is done by the kernel's own means: a mount namespace whose root is read
 only and has the service's files, volumes and memory at the paths of the container, its user without any right, its host
 name, its environment alone. All share one network namespace, in which every service is on the loopback. Mounts end with
-the process that they were made for: nothing is left to be taken away.
+the process that they were made for, and processes with the tests' own: nothing is left to be taken away.
 
-Not done: limits of memory, CPU and processes, and the images of others, whose programs are those of this machine.
+Not done: limits of memory, CPU and processes, and the images of others, whose programs are those that this machine has
+first on its PATH.
 """
 
 from __future__ import annotations
@@ -14,14 +15,17 @@ import http.client
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from tests.alertmanager import EXECUTABLE as ALERTMANAGER
 from tests.deploy import dockerfile
@@ -31,22 +35,29 @@ from tests.namespaces import Namespace
 from tests.servers import LOOPBACK, ROOT, Process, wait_until
 
 DEADLINE: Final = 60.0
+SHOWN_WITHIN: Final = 180.0
+"""Seconds until all has data: two scrapes, rules of rules twice, and counters of which one more than 0 must be seen.
+docs/deployment.md says it in minutes."""
 PROMETHEUS_PORT: Final = 9090
 
 NEEDS: Final = ("ip", "nft", "nsenter", "unshare", "chroot", "setpriv", "mount")
 ENTRYPOINTS: Final[Mapping[str, tuple[str, ...]]] = {
-    "redis": (),  # the image's script runs what it is told to
     "prom/prometheus": ("prometheus",),
-    "prom/alertmanager": (ALERTMANAGER,),
+    "prom/alertmanager": (Path(ALERTMANAGER).name,),
     "grafana/grafana": ("/run.sh",),
 }
-"""What the images of others start, called as it is here."""
+"""What the images of others start where the file does not say it, called as it is here."""
 ABSENT: Final = {"grafana": "no distribution packages it"}
 """Services that cannot be started here, and why; what they would find is there all the same."""
 BASE_PATH: Final = "/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Of the images that ours and others are from."""
 ENVIRONMENT: Final = "/opt/taskqueue-exporter"
 """Where the virtual environment of our images is; here that of the tests."""
+OWN_CODE: Final = {
+    "taskqueue-exporter": ROOT / "exporter",
+    "taskqueue-hooks": ROOT / "hooks" / "taskqueue_hooks",
+}
+"""By the distributions that are installed in the environment as links to a checkout."""
 SYSTEM: Final = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64")
 KNOWN: Final = ("ld.so.cache", "nsswitch.conf", "alternatives")
 """What programs of this machine need below /etc."""
@@ -66,13 +77,20 @@ def program(service: Service) -> Program:
     """By its image and what is said beside it. KeyError for an image that cannot run here."""
     asked = service.health
     if service.stage is None:
-        entrypoint = ENTRYPOINTS[service.image.partition(":")[0]]
-        return Program(entrypoint, {"PATH": BASE_PATH, **service.environment}, asked, "/")
+        entrypoint = service.entrypoint or ENTRYPOINTS[service.image.partition(":")[0]]
+        path = ":".join([*(str(one.parent) for one in own_programs(entrypoint, asked or ())), BASE_PATH])
+        return Program(entrypoint, {"PATH": path, **service.environment}, asked, "/")
     image = dockerfile.image(service.stage)
     # What the Dockerfile puts before the base's own path, which its reader does not know.
     path = image.env["PATH"].rstrip(":") + ":" + BASE_PATH
     environment = {**image.env, "PATH": path, **service.environment}
-    return Program(image.entrypoint or (), environment, asked or image.healthcheck, image.workdir)
+    return Program(service.entrypoint or image.entrypoint or (), environment, asked or image.healthcheck, image.workdir)
+
+
+def own_programs(*commands: Sequence[str]) -> list[Path]:
+    """Where this machine's PATH has the programs of commands first; without those where every system has some."""
+    found = [Path(path) for argv in commands for path in [shutil.which(argv[0]) if argv else None] if path]
+    return [one for one in found if str(one.parent) not in BASE_PATH.split(":")]
 
 
 class Container:
@@ -101,12 +119,13 @@ class Container:
     def _inside(self, argv: Sequence[str]) -> list[str]:
         script = "\n".join(["set -eu", *self._steps(), shlex.join(["exec", *self._as_its_user(argv)])])
         alone = ["unshare", "--mount", "--uts", "--propagation", "private", "--", "sh", "-c", script]
-        return self._namespace.command(*alone)
+        return ["setpriv", "--pdeathsig=KILL", "--", *self._namespace.command(*alone)]
 
     def _as_its_user(self, argv: Sequence[str]) -> Iterator[str]:
         user, group = self.service.user
         yield from ("chroot", str(self._root), "setpriv", f"--reuid={user}", f"--regid={group}", "--clear-groups")
-        yield from ("--no-new-privs", "--inh-caps=-all", "--bounding-set=-all", "--")
+        # The signal again, as the kernel forgets it where the user changes.
+        yield from ("--no-new-privs", "--inh-caps=-all", "--bounding-set=-all", "--pdeathsig=KILL", "--")
         yield from ("env", "-i", f"--chdir={self.program.workdir}", "HOME=/", f"HOSTNAME={self.name}")
         yield from (f"{name}={value}" for name, value in self.program.environment.items())
         yield from argv
@@ -119,10 +138,12 @@ class Container:
         yield from self._system()
         for mount in sorted(self.service.mounts, key=lambda one: one.target.count("/")):
             yield from self._mount(mount)
+        # After memory, which would cover what lies below the same directory: a checkout in /tmp.
+        yield from self._programs() if self.service.stage is None else self._our_code()
         yield _command("mount", "-o", "remount,ro,mode=755", root)
 
     def _system(self) -> Iterator[str]:
-        """What stands for the image: programs, an /etc with little in it, and our code where it is one of ours."""
+        """What stands for the image: programs, and an /etc with little in it."""
         for path in SYSTEM:
             if Path(path).is_symlink():
                 yield _command("cp", "-P", path, f"{self._root}{path}")
@@ -138,16 +159,24 @@ class Container:
             yield _command("mkdir", f"{self._root}{path}")
             yield _command("mount", "--rbind", path, f"{self._root}{path}")
         yield _command("mount", "-t", "tmpfs", "-o", "mode=1777", "tmpfs", f"{self._root}/dev/shm")
-        if self.service.stage is not None:
-            yield from self._our_code()
+
+    def _programs(self) -> Iterator[str]:
+        """Programs from elsewhere than where systems have theirs, and what they are links to."""
+        found = own_programs(self.program.entrypoint, self.program.health or ())
+        for directory in sorted({each for path in found for each in (path.parent, path.resolve().parent)}):
+            yield from self._bind(directory, directory)
 
     def _our_code(self) -> Iterator[str]:
-        """The environment of the tests, also where the image has it, and what that finds beside it."""
+        """The environment of the tests, also where the image has it, and this checkout where that looks for our code,
+        also where the environment was made for another one."""
         if sys.base_prefix != "/usr":
             yield from self._bind(sys.base_prefix, sys.base_prefix)
-        for path in (sys.prefix, ROOT / "exporter", ROOT / "hooks"):
-            yield from self._bind(path, path)
-        yield from self._bind(sys.prefix, ENVIRONMENT)
+        environment = Path(sys.prefix).resolve()
+        for path in sorted({str(environment), sys.prefix, ENVIRONMENT}):
+            yield from self._bind(environment, path)
+        for name, source in OWN_CODE.items():
+            told = json.loads(distribution(name).read_text("direct_url.json") or "")
+            yield from self._bind(source, Path(urlsplit(told["url"]).path) / source.name)
 
     def _mount(self, mount: Mount) -> Iterator[str]:
         if mount.is_bind:
@@ -206,9 +235,11 @@ class Stack:
     def start(self, *names: str) -> None:
         """Starts services, each once those that it depends on are well, as Compose does."""
         for name in names:
-            for other, what in self.containers[name].service.model.get("depends_on", {}).items():
-                assert what == {"condition": "service_healthy"}, what
-                wait_until(partial(self.is_well, other), DEADLINE, 0.2)
+            for other, what in self.containers[name].service.depends_on.items():
+                if what == "service_healthy":
+                    wait_until(partial(self.is_well, other), DEADLINE, 0.2)
+                else:
+                    assert (what, self.running[other].running) == ("service_started", True)
             self.running[name] = self.containers[name].start()
 
     def is_well(self, name: str) -> bool:

@@ -5,8 +5,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -15,9 +19,19 @@ from typing import Any, Final
 import pytest
 import yaml
 
+from tests.alertmanager import EXECUTABLE as ALERTMANAGER
 from tests.dashboards import dashboards
 from tests.deploy import composed
-from tests.e2e.stack import ABSENT, DEADLINE, NEEDS, Container, Stack, StackPrometheus
+from tests.deploy.composed import Service
+from tests.e2e.stack import (
+    ABSENT,
+    DEADLINE,
+    NEEDS,
+    SHOWN_WITHIN,
+    Container,
+    Stack,
+    StackPrometheus,
+)
 from tests.e2e.untold import surprises
 from tests.grafana_answers import Asking, Selection
 from tests.namespaces import Namespace, NotPermitted, network_namespace
@@ -31,8 +45,6 @@ WORKERS: Final = ("arq-1", "arq-2", "celery-1", "celery-2")
 EXPORTER_PORT: Final = 10177
 ALERTMANAGER_PORT: Final = 9093
 ALL: Final = Selection("All")
-SHOWN_WITHIN: Final = 180.0
-"""Seconds until all has data: two scrapes, rules of rules twice, and counters of which one more than 0 must be seen."""
 UNTOLD: Final = {
     "tq-exporter: Disks and network: File systems: ": "a container sees only what is mounted into it",
     "tq-exporter: Disks and network: Used space: ": "a container sees only what is mounted into it",
@@ -44,11 +56,11 @@ UNTOLD: Final = {
 
 
 @pytest.fixture(scope="module")
-def namespace() -> Iterator[Namespace]:
-    """One for all tests of this file."""
+def namespaces() -> Iterator[tuple[Namespace, Namespace]]:
+    """Of the two stacks of this file."""
     with ExitStack() as stack:
         try:
-            made = stack.enter_context(network_namespace())
+            made = stack.enter_context(network_namespace()), stack.enter_context(network_namespace())
         except NotPermitted as error:
             if os.environ.get("CI") == "true":
                 pytest.fail(f"no network namespace can be made: {error}", pytrace=False)
@@ -57,9 +69,9 @@ def namespace() -> Iterator[Namespace]:
 
 
 @pytest.fixture(scope="module")
-def stack(namespace: Namespace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(namespaces: tuple[Namespace, Namespace], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """All of the profile `sample` that can run here."""
-    made = Stack(namespace, tmp_path_factory.mktemp("stack"), SAMPLE)
+    made = Stack(namespaces[0], tmp_path_factory.mktemp("stack"), SAMPLE)
     try:
         made.start("prometheus", "alertmanager", "redis", "exporter", *WORKERS, "workload")
         for name in RUNNING:
@@ -104,6 +116,78 @@ def test_a_service_can_write_where_compose_lets_it(stack: Stack, name: str) -> N
 
 def proc(stack: Stack, name: str, file: str) -> str:
     return Path(f"/proc/{stack.running[name].pid}/{file}").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "program"), [("prometheus", "prometheus"), ("alertmanager", ALERTMANAGER), ("redis", "redis-server")]
+)
+def test_a_program_is_the_one_that_this_machine_has_first(
+    stack: Stack, name: str, program: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = shutil.which(program) or ""
+    told = subprocess.run([found, "--version"], capture_output=True, text=True, check=True, timeout=30)
+    with capsys.disabled():
+        print(f"\n{found}: {(told.stdout + told.stderr).splitlines()[0]}")
+    assert Path(f"/proc/{stack.running[name].pid}/exe").samefile(found)
+
+
+# -- watch: now, as the Watchdog takes a minute to come ----------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def watch(
+    stack: Stack, namespaces: tuple[Namespace, Namespace], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stack]:
+    """A Redis that is there already, and the exporter of the profile `watch` with its URL."""
+    services = {"redis": SAMPLE["redis"], "exporter-watch": watching(REDIS_URL="redis://redis:6379/0")}
+    made = Stack(namespaces[1], tmp_path_factory.mktemp("watch"), services)
+    try:
+        made.start(*services)
+        yield made
+    finally:
+        made.stop()
+
+
+def watching(**environment: str) -> Service:
+    return composed.services("watch", environment)["exporter-watch"]
+
+
+def test_watch_watches_the_redis_of_its_url(watch: Stack) -> None:
+    wait_until(partial(watch.is_well, "exporter-watch"), DEADLINE, 0.2)
+    status, body = watch.get(EXPORTER_PORT, "/metrics")
+    assert status == 200
+    assert parse_metrics(body.decode())[series("taskqueue_broker_up", broker="default")] == 1
+
+
+def test_watch_without_a_url_is_refused(watch: Stack, tmp_path: Path) -> None:
+    exporter = Container(watching(), watch.namespace, tmp_path, [])
+    done = exporter.run(exporter.argv)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "found no broker, wanted TASKQUEUE_EXPORTER_REDIS_URL=redis://" in done.stderr
+
+
+STARTS_ONE = """
+import sys, time
+from pathlib import Path
+from tests.deploy.composed import service
+from tests.e2e.stack import Container
+from tests.namespaces import Namespace
+container = Container(service("sample", "alertmanager"), Namespace(sys.argv[1]), Path(sys.argv[2]), [])
+print(container.start().pid, flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_service_ends_with_whoever_started_it(watch: Stack, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", STARTS_ONE, watch.namespace.name, str(tmp_path)]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True) as starter:
+        assert starter.stdout is not None
+        exe = Path(f"/proc/{int(starter.stdout.readline())}/exe")
+        wait_until(lambda: exe.samefile(shutil.which(ALERTMANAGER) or ""), DEADLINE)
+        starter.kill()
+    wait_until(lambda: not exe.exists(), DEADLINE)
 
 
 # -- configuration ----------------------------------------------------------------------------------------------
@@ -202,34 +286,10 @@ def test_what_is_asked_to_end_does(ended: dict[str, int]) -> None:
     assert {name: code for name, code in ended.items() if code != 0} == {"workload": -15}
 
 
-@pytest.mark.parametrize("name", ["prometheus", "alertmanager", "exporter", "arq-1", "celery-1", "workload"])
-def test_health_checks_say_that_it_is_gone(stack: Stack, ended: dict[str, int], name: str) -> None:
-    # The workload's last job that is put off has to become due.
-    wait_until(lambda: stack.asked(name).returncode != 0, 20.0, 0.5)
+def test_health_checks_say_that_it_is_gone(stack: Stack, ended: dict[str, int]) -> None:
+    def gone(name: str) -> bool:
+        # The workload's last job that is put off has to become due.
+        return wait_until(lambda: stack.asked(name).returncode != 0, 20.0, 0.5)
 
-
-def watching(stack: Stack, directory: Path, **environment: str) -> Container:
-    """The exporter of the profile `watch`, in the network that the sample's Redis is in."""
-    watch = composed.services("watch", environment)["exporter-watch"]
-    return Container(watch, stack.namespace, directory, ["redis", "exporter"])
-
-
-def test_watch_watches_the_redis_of_its_url(stack: Stack, ended: dict[str, int], tmp_path: Path) -> None:
-    exporter = watching(stack, tmp_path, REDIS_URL="redis://redis:6379/0")
-    process = exporter.start()
-    try:
-        assert exporter.program.health is not None
-        wait_until(lambda: exporter.run(exporter.program.health or ()).returncode == 0, DEADLINE, 0.2)
-        status, body = stack.get(EXPORTER_PORT, "/metrics")
-        assert status == 200
-        assert parse_metrics(body.decode())[series("taskqueue_broker_up", broker="default")] == 1
-    finally:
-        process.stop()
-
-
-def test_watch_without_a_url_is_refused(stack: Stack, ended: dict[str, int], tmp_path: Path) -> None:
-    exporter = watching(stack, tmp_path)
-    done = exporter.run(exporter.argv)
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
-    assert "found no broker, wanted TASKQUEUE_EXPORTER_REDIS_URL=redis://" in done.stderr
+    with ThreadPoolExecutor() as pool:  # some take seconds to say so
+        assert all(pool.map(gone, ("prometheus", "alertmanager", "exporter", "arq-1", "celery-1", "workload")))
