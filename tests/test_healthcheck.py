@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
@@ -76,6 +77,27 @@ def test_it_says_yes_to_an_exporter_and_no_once_that_has_ended(start_exporter: S
     assert re.fullmatch(
         rf"taskqueue-exporter: unhealthy: {healthcheck.VARIABLE}='{address}': .*refused\n", ended.stderr
     )
+
+
+def test_it_asks_whether_the_process_is_alive_and_not_whether_it_is_ready() -> None:
+    asked: list[str] = []
+
+    class Healthy(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(200 if self.path == "/-/healthy" else 503)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Nothing on stderr."""
+
+    with HTTPServer((LOOPBACK, 0), Healthy) as answers:
+        thread = threading.Thread(target=answers.handle_request, daemon=True)
+        thread.start()
+        check(f"{LOOPBACK}:{answers.server_port}")
+        thread.join(10)
+
+    assert asked == ["/-/healthy"]
 
 
 @pytest.mark.parametrize("host", ["", "0.0.0.0", "[::]", "0", "127.0.0.1", "[::1]", "localhost"])

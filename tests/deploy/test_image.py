@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from exporter import __version__
+from exporter import __version__, healthcheck
 from exporter.config import REDIS_URL
 from tests.conftest import leave_out
-from tests.deploy import dockerfile
-from tests.deploy.image_checks import HARDENED
+from tests.deploy import composed, dockerfile
+from tests.deploy.containers import HARDENED
 from tests.servers import ROOT
 
 DEPLOYMENT = ROOT / "docs" / "deployment.md"
@@ -28,7 +28,7 @@ STAGES = dockerfile.stages()
 SHIPPED = ["exporter", "sample"]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 IGNORED = (ROOT / ".dockerignore").read_text().splitlines()
-LABELS = {"title", "description", "source", "documentation", "licenses", "version", "revision", "created"}
+OCI = "org.opencontainers.image"
 PYTHON_IN_THE_IMAGE = {"python_version": "3.13", "python_full_version": "3.13.15"}
 """By which markers of requirements are judged, whichever Python the tests run on."""
 
@@ -114,13 +114,62 @@ def test_the_labels_say_which_version_it_is(stage: str) -> None:
     labels = dockerfile.image(stage).labels
     other = dockerfile.image(stage, arguments={"VERSION": "9", "REVISION": "abc", "CREATED": "now"}).labels
 
-    assert {name.rpartition(".")[2] for name in labels} == LABELS
-    assert labels["org.opencontainers.image.version"] == __version__
-    assert [other[f"org.opencontainers.image.{name}"] for name in ("version", "revision", "created")] == [
-        "9",
-        "abc",
-        "now",
-    ]
+    varies = {"version": __version__, "revision": "", "created": ""}
+    assert labels.items() >= {f"{OCI}.{name}": value for name, value in varies.items()}.items()
+    assert [other[f"{OCI}.{name}"] for name in varies] == ["9", "abc", "now"]
+    assert labels.keys() == {f"{OCI}.{name}" for name in (*varies, *fixed_labels(stage))}
+
+
+@pytest.mark.parametrize("stage", SHIPPED)
+def test_the_labels_say_what_it_is(stage: str) -> None:
+    labels = dockerfile.image(stage).labels
+
+    assert {name: labels[f"{OCI}.{name}"] for name in fixed_labels(stage)} == fixed_labels(stage)
+
+
+def fixed_labels(stage: str) -> dict[str, str]:
+    """What does not differ between two builds: as runbooks' addresses, pyproject.toml and `scripts/image` say."""
+    rules = (ROOT / "prometheus" / "rules" / "alerts-late.yml").read_text()
+    (source,) = {*re.findall(r"runbook_url: (\S+)/blob/main/docs/", rules)}
+    description = "Sample workers of ARQ and Celery for taskqueue-exporter to watch"
+    (title,) = (name for name, its in composed.STAGES.items() if its == stage)
+    return {
+        "title": title,
+        "description": PROJECT["description"] if stage == "exporter" else description,
+        "source": source,
+        "documentation": f"{source}/tree/main/docs",
+        "licenses": PROJECT["license"],
+    }
+
+
+@pytest.mark.parametrize("stage", SHIPPED)
+def test_it_ends_when_it_is_asked_to_and_writes_no_bytecode(stage: str) -> None:
+    image = dockerfile.image(stage)
+
+    assert (image.stop_signal, image.workdir) == ("SIGTERM", "/")
+    assert image.env["PYTHONDONTWRITEBYTECODE"] == "1"
+    # Celery's pool needs a directory for its locks, the exporter none.
+    assert image.env.get("TMPDIR") == ("/dev/shm" if stage == "sample" else None)
+
+
+def test_its_health_is_asked_often_and_in_time() -> None:
+    told = dockerfile.image("exporter").healthcheck_options
+    seconds = {name: composed.seconds(told[name]) for name in ("interval", "timeout", "start-period")}
+
+    assert 5 <= seconds["interval"] <= 60
+    assert healthcheck.DEADLINE < seconds["timeout"] < seconds["interval"]
+    assert 10 <= seconds["start-period"] <= 60
+    assert 2 <= int(told["retries"]) <= 5
+
+
+def test_each_has_its_own_requirements_and_code() -> None:
+    def copies(stage: str) -> list[dockerfile.Instruction]:
+        return [each for each in STAGES[stage].instructions if each.name == "COPY"]
+
+    assert [each.flags["from"] for each in copies("exporter")] == ["requirements", "build"]
+    assert [each.flags["from"] for each in copies("sample")] == ["requirements-sample", "build-sample"]
+    assert [each.words[0] for each in copies("requirements")] == ["requirements/exporter.txt"]
+    assert [each.words[0] for each in copies("requirements-sample")] == ["requirements/stack-arq.txt"]
 
 
 def test_everything_that_is_installed_from_an_index_has_its_hash_and_is_a_wheel() -> None:
@@ -130,6 +179,8 @@ def test_everything_that_is_installed_from_an_index_has_its_hash_and_is_a_wheel(
     for words in installs:
         own = "--no-deps" in words and "--no-index" in words
         assert own or ("--require-hashes" in words and "--only-binary=:all:" in words and " -r " in words), words
+        # Bytecode as `pip` makes it is compared with the times of its source.
+        assert "/tools/bin/pip install" in words or "--no-compile" in words, words
 
 
 def test_wheels_of_ours_are_built_with_what_is_pinned() -> None:
@@ -155,7 +206,8 @@ def test_all_that_is_copied_is_here_and_is_sent() -> None:
 
 
 def is_source(file: Path) -> bool:
-    return file.is_file() and "__pycache__" not in file.parts and not file.name.startswith(".")
+    parts = file.relative_to(ROOT).parts
+    return file.is_file() and "__pycache__" not in parts and not any(part.startswith(".") for part in parts)
 
 
 @pytest.mark.parametrize(
@@ -223,7 +275,9 @@ def test_it_is_as_deployment_says() -> None:
 def test_the_documented_command_runs_it_as_the_checks_do() -> None:
     blocks = re.findall(r"^```\w*\n(docker run --detach .*?)^```", DEPLOYMENT.read_text(), re.DOTALL | re.MULTILINE)
     (words,) = (
-        shlex.split(block.replace("\\\n", " ")) for block in blocks if block.split()[-1] == "taskqueue-exporter"
+        shlex.split(block.replace("\\\n", " "))
+        for block in blocks
+        if block.split()[-1] == f"taskqueue-exporter:{__version__}"
     )
     options = {(name, value) for name, value in pairwise(words) if name.startswith("--")}
 
@@ -233,3 +287,14 @@ def test_the_documented_command_runs_it_as_the_checks_do() -> None:
     assert ("--publish", "127.0.0.1:10177:10177") in options
     (variable,) = (value.partition("=")[0] for name, value in options if name == "--env")
     assert variable == REDIS_URL
+
+
+def test_documented_commands_name_what_is_built() -> None:
+    (section,) = re.findall(r"^## Docker\n(.*?)^## ", DEPLOYMENT.read_text(), re.DOTALL | re.MULTILINE)
+    lines = section.replace("\\\n", " ").splitlines()
+    named = [line for line in lines if re.search(r"docker (run|build) ", line) or "builds `" in line]
+
+    assert len(named) == 4
+    assert [re.findall(r"(?<!name )\btaskqueue-exporter(:[\w.]+)?(?=[ `]|$)", line) for line in named] == [
+        [f":{__version__}"]
+    ] * 4
