@@ -13,13 +13,17 @@ from typing import Any, Final
 import kubernetes_validate  # type: ignore[import-untyped]
 import yaml
 
-from scripts.manifests import rule_files
+from exporter import __version__
+from scripts.manifests import KUBERNETES, rule_files
 from scripts.rulebook import ROOT
 
 VERSIONS: Final = ("1.27.0", "1.37.0")
 """Of Kubernetes: the oldest that the manifests are for, and the newest whose schemas are at hand."""
 SCHEMAS: Final = Path(kubernetes_validate.__file__).parent / "kubernetes-json-schema"
 DEFINITIONS: Final = "_definitions.json"
+NAME: Final = "taskqueue-exporter"
+SELECTORS: Final = ("selector", "podSelector")
+"""Fields of a `spec` that choose pods; a Deployment's can never be changed again."""
 METADATA: Final = {"$ref": f"{DEFINITIONS}#/$defs/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"}
 
 
@@ -71,7 +75,7 @@ def strict(schema: Any) -> Any:
 
 def same(built: str) -> None:
     """What kustomize built holds the rules and the dashboards as they stand in their files."""
-    objects = [found for found in yaml.safe_load_all(Path(built).read_text()) if found]
+    objects = _objects(Path(built))
     rules = {found["metadata"]["name"]: found["spec"] for found in objects if found["kind"] == "PrometheusRule"}
     _expect(rules, {f"taskqueue-{path.stem}": yaml.safe_load(path.read_text()) for path in rule_files()}, "rules")
     dashboards = {
@@ -82,6 +86,55 @@ def same(built: str) -> None:
     }
     files = (ROOT / "grafana" / "dashboards").glob("*.json")
     _expect(dashboards, {path.name: path.read_text() for path in files}, "dashboards")
+
+
+def whole(*built: str) -> None:
+    """What kustomize built, each in its file, selects what the base's files select, and mounts its configuration."""
+    files = [one for path in sorted(KUBERNETES.glob("*.yaml")) for one in _objects(path) if "metadata" in one]
+    for path in built:
+        objects = _objects(Path(path))
+        _expect(_selectors(objects), _selectors(files), "selectors")
+        made = [
+            one["metadata"]["name"] for one in objects if one["kind"] == "ConfigMap" and "exporter.yml" in one["data"]
+        ]
+        if len(made) != 1 or not re.fullmatch(rf"{NAME}-[0-9a-z]{{10}}", made[0]):
+            raise CheckFailed(f"configuration: found {made} as its ConfigMap, wanted one {NAME}-HASH")
+        (deployment,) = (one for one in objects if one["kind"] == "Deployment")
+        mounted = [one["configMap"]["name"] for one in _pod(deployment)["volumes"] if "configMap" in one]
+        if mounted != made:
+            raise CheckFailed(f"configuration: found that pods mount {mounted}, wanted {made}")
+
+
+def pulled(*built: str) -> None:
+    """What kustomize built, each in its file, runs this version's image from a registry."""
+    for path in built:
+        for one in _objects(Path(path)):
+            images = [part["image"] for part in _pod(one)["containers"]] if one["kind"] == "Deployment" else []
+            for image in images:
+                if not image.endswith(f"/{NAME}:{__version__}"):
+                    raise CheckFailed(f"image: found {image}, wanted REGISTRY/{NAME}:{__version__}")
+
+
+def _objects(path: Path) -> list[dict[str, Any]]:
+    return [found for found in yaml.safe_load_all(path.read_text()) if found]
+
+
+def _pod(deployment: dict[str, Any]) -> dict[str, Any]:
+    return dict(deployment["spec"]["template"]["spec"])
+
+
+def _selectors(objects: list[dict[str, Any]]) -> dict[str, Any]:
+    """All selectors and the labels of pods, by kind and name of their object."""
+    found = {}
+    for one in objects:
+        spec = one.get("spec", {})
+        parts: dict[str, Any] = {key: spec[key] for key in SELECTORS if key in spec}
+        if one["kind"] == "Deployment":
+            parts["labels"] = spec["template"]["metadata"]["labels"]
+            parts["spread"] = _pod(one)["topologySpreadConstraints"]
+        if parts:
+            found[f"{one['kind']} {one['metadata']['name']}"] = parts
+    return found
 
 
 def _expect(found: dict[str, Any], wanted: dict[str, Any], what: str) -> None:
@@ -98,30 +151,47 @@ def blocks(text: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
 
 
-def overlay(text: str) -> dict[str, str]:
-    """The files of the overlay that a document shows, by name. CheckFailed unless each stands there once."""
+def overlays(text: str) -> dict[str, dict[str, str]]:
+    """The overlays that a document shows, by the directory that each is in here: their files' texts by name.
+
+    The first is the one to begin with, `larger` is larger, and `openshift` the first with what OpenShift wants.
+    CheckFailed unless all of them stand there.
+    """
+    # Of the section Kubernetes; a text without headlines is one.
+    shown = blocks(
+        re.split(r"^## (?!Kubernetes$)", text.partition("\n## Kubernetes\n")[2] or text, flags=re.MULTILINE)[0], "yaml"
+    )
     found = {
-        "kustomization.yaml": [block for block in blocks(text, "yaml") if "kind: Kustomization\n" in block],
-        "exporter.yml": [block for block in blocks(text, "yaml") if "/run/secrets/taskqueue-exporter/" in block],
+        "kustomization.yaml": (2, [block for block in shown if "kind: Kustomization\n" in block]),
+        "exporter.yml": (1, [block for block in shown if "/run/secrets/taskqueue-exporter/" in block]),
+        "patches": (1, [block for block in shown if block.startswith("patches:\n")]),
     }
-    for name, texts in found.items():
-        if len(texts) != 1:
-            raise CheckFailed(f"found {len(texts)} examples of {name} in the document, wanted one")
-    return {name: text for name, (text,) in found.items()}
+    for name, (wanted, texts) in found.items():
+        if len(texts) != wanted:
+            raise CheckFailed(f"found {len(texts)} examples of {name} in the document, wanted {wanted}")
+    (first, larger), (configuration,), (patches,) = (texts for _, texts in found.values())
+    return {
+        "overlay": {"kustomization.yaml": first},
+        "larger": {"kustomization.yaml": larger, "exporter.yml": configuration},
+        "openshift": {"kustomization.yaml": first + patches},
+    }
 
 
 def lay_out(directory: str, document: str) -> None:
-    """Put the overlay of a document beside a copy of what it overlays, as it says."""
+    """Put the overlays of a document beside a copy of what they overlay, as it says."""
     beside = Path(directory, "taskqueue-exporter")
     for name in ("deploy/kubernetes", "grafana/dashboards"):
         shutil.copytree(ROOT / name, beside / name)
     shutil.copy(ROOT / "grafana" / "kustomization.yaml", beside / "grafana")
-    Path(directory, "overlay").mkdir()
-    for name, text in overlay(Path(document).read_text()).items():
-        Path(directory, "overlay", name).write_text(text)
+    for overlay, files in overlays(Path(document).read_text()).items():
+        Path(directory, overlay).mkdir()
+        for name, text in files.items():
+            Path(directory, overlay, name).write_text(text)
 
 
-COMMANDS: Final[dict[str, Callable[..., None]]] = {"schemas": schemas, "same": same, "lay-out": lay_out}
+COMMANDS: Final[dict[str, Callable[..., None]]] = {
+    "schemas": schemas, "same": same, "whole": whole, "pulled": pulled, "lay-out": lay_out,
+}  # fmt: skip
 
 if __name__ == "__main__":
     try:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -16,13 +17,22 @@ from tests.servers import ROOT
 
 BASE: Final = ROOT / "deploy" / "kubernetes"
 GRAFANA: Final = ROOT / "grafana"
+DOCUMENT: Final = ROOT / "docs" / "deployment.md"
 NAME: Final = "taskqueue-exporter"
+SECRETS: Final = "/run/secrets/taskqueue-exporter"
 Object = dict[str, Any]
 
 VOLUMES: Final = {
     "configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "image", "persistentVolumeClaim", "projected", "secret",
 }  # fmt: skip
 """Kinds of volumes that Pod Security's level "restricted" takes."""
+
+
+def section(headline: str = "Kubernetes") -> str:
+    """What stands below a headline of docs/deployment.md."""
+    found = re.search(rf"^## {headline}\n(.*?)(?=^## |\Z)", DOCUMENT.read_text(), re.DOTALL | re.MULTILINE)
+    assert found, f"no section {headline}"
+    return found[1]
 
 
 def kustomization(directory: Path) -> Object:

@@ -23,6 +23,7 @@ from tests.deploy.manifests import (
     BASE,
     GRAFANA,
     NAME,
+    SECRETS,
     Object,
     against_restricted,
     container,
@@ -40,7 +41,6 @@ CUSTOM: Final = {"ServiceMonitor", "PrometheusRule"}
 """Kinds of which Kubernetes has no schema: `scripts/manifests-check` has the operator's."""
 MEBIBYTE: Final = 1 << 20
 """What a ConfigMap may hold."""
-SECRETS: Final = "/run/secrets/taskqueue-exporter"
 
 
 @pytest.fixture

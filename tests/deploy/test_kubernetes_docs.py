@@ -1,4 +1,4 @@
-"""What docs/deployment.md says of Kubernetes: its commands, its overlay, and its numbers."""
+"""What docs/deployment.md says of Kubernetes: its commands and its numbers."""
 
 from __future__ import annotations
 
@@ -6,31 +6,24 @@ import json
 import re
 import shlex
 import subprocess
-from copy import deepcopy
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
 
-from exporter.config import load
-from scripts.kubernetes_check import VERSIONS, blocks, overlay
-from scripts.rulebook import PROMETHEUS, targets
-from tests.deploy.manifests import BASE, GRAFANA, Object, container, kustomization, objects, pod, the
-from tests.servers import ROOT
+from scripts.kubernetes_check import VERSIONS, blocks
+from scripts.rulebook import PROMETHEUS, rules
+from tests.deploy.manifests import BASE, GRAFANA, SECRETS, kustomization, objects, pod, section, the
 
-DOCUMENT: Final = ROOT / "docs" / "deployment.md"
-SECRETS: Final = "/run/secrets/taskqueue-exporter"
 OF_ANNOTATIONS: Final = 262_144
 """Bytes that the annotations of an object may have (apimachinery, TotalAnnotationSizeLimitB)."""
+WORDS: Final = {6: "six", 7: "seven"}
 
 
-def section() -> str:
-    """What stands below the headline Kubernetes."""
-    found = re.search(r"^## Kubernetes\n(.*?)(?=^## |\Z)", DOCUMENT.read_text(), re.DOTALL | re.MULTILINE)
-    assert found, "no section Kubernetes"
-    return found[1]
+def flat() -> str:
+    """That section and the one on two replicas, with one space wherever there is space."""
+    return re.sub(r"\s+", " ", section() + section("Two replicas"))
 
 
 def commands(name: str) -> list[str]:
@@ -68,12 +61,17 @@ def test_the_secret_is_the_one_that_pods_mount() -> None:
     assert files == [f"{key}=redis-url.txt"]
 
 
-def test_what_kubectl_applies_is_here_and_by_the_server() -> None:
+def test_what_kubectl_applies_is_the_overlay_and_by_the_server() -> None:
+    """The base alone has an image that no cluster can pull."""
     (applied,) = [line for line in commands("kubectl") if " apply " in line]
-    assert "--server-side" in applied
-    assert (ROOT / applied.split("-k ")[1] / "kustomization.yaml").is_file()
+    assert applied == "kubectl apply --server-side -k overlay"
+    assert "make a directory `overlay` with this `kustomization.yaml`" in flat()
     (status,) = [line for line in commands("kubectl") if " rollout status " in line]
-    assert status.split()[-1] == f"deployment/{the('Deployment')['metadata']['name']}"
+    assert f" deployment/{the('Deployment')['metadata']['name']} " in status
+    assert f"--namespace {kustomization(BASE)['namespace']} " in status
+    (minutes,) = re.findall(r"--timeout=(\d+)m$", status)
+    spec = the("Deployment")["spec"]
+    assert int(minutes) * 60 > spec["replicas"] * spec["minReadySeconds"] + 240  # to pull and to start
 
 
 def test_why_by_the_server() -> None:
@@ -87,78 +85,64 @@ def test_why_by_the_server() -> None:
     assert f"{OF_ANNOTATIONS:,} bytes" in section()
 
 
-def test_how_long_a_replica_takes() -> None:
-    assert the("Deployment")["spec"]["minReadySeconds"] == 7 * 60
-    assert section().count("seven minutes") == 2
+def facts() -> dict[str, str]:
+    """What the sections say, with what the manifests have in it; by what it is of."""
+    spec = the("Deployment")["spec"]
+    (complete,) = (rule.expr for rule in rules() if rule.name == "instance:taskqueue_feed_complete:bool")
+    (known,) = (WORDS[int(found)] for found in re.findall(r"process_start_time_seconds offset (\d+)m\b", complete))
+    ready, both = WORDS[spec["minReadySeconds"] // 60], spec["replicas"] * spec["minReadySeconds"] // 60
+    policy = the("NetworkPolicy")["spec"]
+    (source,) = policy["ingress"][0]["from"]
+    ((label, prometheus),) = source["podSelector"]["matchLabels"].items()
+    (port,) = (port["port"] for port in policy["egress"][1]["ports"])
+    (endpoint,) = the("ServiceMonitor")["spec"]["endpoints"]
+    (scraped,) = (one["replacement"] for one in endpoint["relabelings"])
+    return {
+        "version": f"For Kubernetes {VERSIONS[0].removesuffix('.0')} and later, and the operator's "
+        f"`{the('ServiceMonitor')['apiVersion']}`.",
+        "service": f"| port {the('Service')['spec']['ports'][0]['port']}, scraped each "
+        f"{endpoint['interval'].removesuffix('s')} s as the job `{scraped}` |",
+        "policy": f"| in: Prometheus alone; out: name servers and port {port} |",
+        "budget": "| one replica is ready while nodes are drained |",
+        "source": f"lets in pods with the label `{label}: {prometheus}`",
+        "dashboards": '| a ConfigMap for each dashboard, with the label `grafana_dashboard: "1"` |',
+        "rollout": f"The first start takes {ready} minutes, as does each replica that a rollout replaces: rules "
+        f"count with one that was scraped for {known} ([several",
+        "both": f"A rollout of both takes at least {both} minutes",
+        "deadline": f"made no progress for {spec['progressDeadlineSeconds'] // 60}.",
+        "drain": f"Wait {ready} minutes between two nodes, else it may be that none was scraped for {known}",
+        "upgrade": f"one at a time, at least {ready} minutes each.",
+        "two": f"between two nodes that are drained, wait {ready} minutes.",
+        "conflict": "`--force-conflicts` takes the fields back",
+        "argo": "`syncOptions: [ServerSideApply=true]`",
+    }
+
+
+def test_what_is_said_is_what_the_manifests_have() -> None:
+    said = flat()
+    assert [name for name, text in facts().items() if text not in said] == []
+
+
+def test_headers_say_that_drains_do_not_wait() -> None:
+    ready = WORDS[the("Deployment")["spec"]["minReadySeconds"] // 60]
+    budget = (BASE / "poddisruptionbudget.yaml").read_text()
+    assert f"A budget knows no minReadySeconds: wait {ready} minutes between two nodes" in budget
+    assert "Drains of nodes do not wait for that" in (BASE / "deployment.yaml").read_text()
+
+
+def test_no_other_port_is_named() -> None:
+    """Of Redis, with TLS, of Sentinels, of the exporter; of OpenShift's name servers."""
+    policy = (BASE / "networkpolicy.yaml").read_text()
+    of_policy = {*re.findall(r"port: (\d{4,5})\b", policy)}
+    assert of_policy == {"6379", "6380", "26379", "10177"}
+    assert {*re.findall(r"(?<![\d,])\d{4,5}\b", section())} == of_policy | {"5353"}
+    assert "Sentinels listen on 26379, which is added as 6380 is." in flat()
 
 
 def test_all_of_it_has_the_label_by_which_it_is_listed() -> None:
     (pairs,) = (one["pairs"] for one in kustomization(BASE)["labels"])
     (selected,) = re.findall(r"`kubectl get \S+ -A -l (\S+)`", section())
     assert [f"{name}={value}" for name, value in pairs.items()] == [selected]
-
-
-# -- the overlay --------------------------------------------------------------------------------------------------
-
-
-def overlaid(target: Object, operations: list[Object]) -> Object:
-    """An object with a JSON patch (RFC 6902, `add` and `replace`) on it; KeyError where a path leads nowhere."""
-    made = deepcopy(target)
-    for operation in operations:
-        *above, last = [part.replace("~1", "/") for part in operation["path"].split("/")[1:]]
-        place: Any = made
-        for part in above:
-            place = place[int(part) if isinstance(place, list) else part]
-        if last == "-" and operation["op"] == "add":
-            place.append(operation["value"])
-        else:
-            assert operation["op"] == "replace"
-            assert place[last] != operation["value"]
-            place[last] = operation["value"]
-    return made
-
-
-def patched() -> dict[str, Object]:
-    """The objects that the overlay patches, as they are then, by kind."""
-    made: Object = yaml.safe_load(overlay(section())["kustomization.yaml"])
-    return {
-        one["target"]["kind"]: overlaid(the(**one["target"]), yaml.safe_load(one["patch"])) for one in made["patches"]
-    }
-
-
-def test_the_overlay_changes_what_is_there() -> None:
-    made = yaml.safe_load(overlay(section())["kustomization.yaml"])
-    assert made["resources"] == ["../taskqueue-exporter/deploy/kubernetes"]
-    assert made["images"][0]["name"] == container(pod())["image"]
-    (replaced,) = made["configMapGenerator"]
-    (base,) = kustomization(BASE)["configMapGenerator"]
-    assert (replaced["name"], replaced["files"]) == (base["name"], base["files"])
-    assert replaced["behavior"] == "replace"
-
-
-def test_the_policy_of_the_overlay_lets_prometheus_in() -> None:
-    policy = patched()["NetworkPolicy"]
-    kubernetes_validate.validate(policy, VERSIONS[-1], strict=True)
-    made = yaml.safe_load(overlay(section())["kustomization.yaml"])
-    (allowed,) = policy["spec"]["ingress"]
-    selected = allowed["from"][0]["namespaceSelector"]["matchLabels"]
-    assert selected == {"kubernetes.io/metadata.name": made["namespace"]}
-    assert [port["port"] for port in policy["spec"]["egress"][1]["ports"]] == [6379, 6380]
-
-
-def test_the_target_of_the_overlay_is_one() -> None:
-    rules = patched()["PrometheusRule"]["spec"]["groups"][0]["rules"]
-    assert rules[-1]["record"].removeprefix("taskqueue_target:") in targets()
-    assert len(rules) == len(the("PrometheusRule", "taskqueue-targets")["spec"]["groups"][0]["rules"]) + 1
-
-
-def test_the_configuration_of_the_overlay_is_good(tmp_path: Path) -> None:
-    text = overlay(section())["exporter.yml"]
-    for number, key in enumerate(re.findall(rf"{SECRETS}/(\w+)", text)):
-        (tmp_path / key).write_text(f"redis://exporter:secret@redis.shop:6379/{number}\n")
-    file = tmp_path / "exporter.yml"
-    file.write_text(text.replace(SECRETS, str(tmp_path)))
-    assert [broker.name for broker in load(file).brokers] == ["main", "reports"]
 
 
 # -- Grafana and Alertmanager ---------------------------------------------------------------------------------------
