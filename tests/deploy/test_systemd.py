@@ -1,4 +1,4 @@
-"""deploy/systemd: the unit is good to systemd, says what the program understands, and its examples are good too."""
+"""deploy/systemd: the unit says what it should, and so does the document. How it runs: test_systemd_run.py."""
 
 from __future__ import annotations
 
@@ -6,58 +6,95 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import httpx
 import pytest
 import yaml
 
-from exporter.config import load
-from tests.servers import (
-    LOOPBACK,
-    ROOT,
-    Process,
-    RedisServer,
-    exporter_environment,
-    free_port,
-    parse_metrics,
-    series,
-    wait_until,
-)
+import exporter
+from exporter.collectors.prober import THREADS
+from tests.deploy.unit import CONFIG, DOCUMENT, UNIT, commands, section, value, values
+from tests.servers import ROOT
 
-FILES = ROOT / "deploy" / "systemd"
-UNIT = FILES / "taskqueue-exporter.service"
-CONFIG = FILES / "exporter.yml"
-DOCUMENT = ROOT / "docs" / "deployment.md"
 SYSTEM_UNITS = Path("/usr/lib/systemd/system")
 EXPOSURE = 15
 """Tenths, of 100: what `systemd-analyze security` may find at most. The document states it."""
 
-WRITE_OR_EXECUTE = """
-import ctypes, mmap, os, sys
-libc = ctypes.CDLL(None, use_errno=True)
-if libc.prctl(65, 1, 0, 0, 0):  # PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN; both are kept by what is executed
-    sys.exit(77)
-assert libc.prctl(38, 1, 0, 0, 0) == 0  # PR_SET_NO_NEW_PRIVS
-try:
-    mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
-except PermissionError:
-    os.execv(sys.argv[1], sys.argv[1:])
-sys.exit("memory that is writable and executable was given")
-"""
-"""Runs a command as MemoryDenyWriteExecute= does with Linux 6.3 and later; exit code 77 where the kernel is older."""
+WHEEL = f"dist/*exporter-{exporter.__version__}-*.whl"
+UNIT_PLACE = "/etc/systemd/system/"
+
+PROMISED = {
+    "Wants": "network-online.target",
+    "After": "network-online.target",
+    "Type": "exec",
+    "Environment": "PYTHONDONTWRITEBYTECODE=1",
+    "Restart": "on-failure",
+    "RestartSec": "5",
+    "RestartPreventExitStatus": "2",
+    "TimeoutStopSec": "15",
+    "MemoryMax": "1G",
+    "TasksMax": "256",
+    "DynamicUser": "yes",
+    "UMask": "0077",
+    "NoNewPrivileges": "yes",
+    "CapabilityBoundingSet": "",
+    "AmbientCapabilities": "",
+    "PrivateUsers": "yes",
+    "KeyringMode": "private",
+    "RemoveIPC": "yes",
+    "ProtectProc": "default",
+    "ProcSubset": "all",
+    "ProtectSystem": "strict",
+    "ProtectHome": "read-only",
+    "PrivateTmp": "yes",
+    "PrivateDevices": "yes",
+    "DevicePolicy": "closed",
+    "PrivateIPC": "yes",
+    "ProtectClock": "yes",
+    "ProtectControlGroups": "yes",
+    "ProtectHostname": "yes",
+    "ProtectKernelLogs": "yes",
+    "ProtectKernelModules": "yes",
+    "ProtectKernelTunables": "yes",
+    "RestrictAddressFamilies": "AF_INET AF_INET6 AF_UNIX",
+    "RestrictNamespaces": "yes",
+    "RestrictRealtime": "yes",
+    "RestrictSUIDSGID": "yes",
+    "LockPersonality": "yes",
+    "MemoryDenyWriteExecute": "yes",
+    "SystemCallArchitectures": "native",
+    "SystemCallFilter": "@system-service\n~@privileged @resources",
+    "SystemCallErrorNumber": "EPERM",
+    "WantedBy": "multi-user.target",
+}
+"""What the unit says; lines of one key below each other. Why each: the document, the unit."""
+
+OF_OTHER_TESTS = {"Description", "ExecStart", "ExecReload", "LoadCredential"}
 
 
-def values(key: str, text: str | None = None) -> list[str]:
-    """What a unit, by default ours, says for a key, once for each line."""
-    return re.findall(rf"^{key}=(.*)$", UNIT.read_text() if text is None else text, re.MULTILINE)
+def test_the_unit_says_what_it_should_and_nothing_else() -> None:
+    said: dict[str, list[str]] = {}
+    for key, what in re.findall(r"^(\w+)=(.*)$", UNIT.read_text(), re.MULTILINE):
+        said.setdefault(key, []).append(what)
+
+    assert {key: "\n".join(lines) for key, lines in said.items() if key not in OF_OTHER_TESTS} == PROMISED
+    assert said.keys() >= OF_OTHER_TESTS
 
 
-def value(key: str) -> str:
-    (only,) = values(key)
-    return only
+def test_the_document_says_what_the_unit_says() -> None:
+    text = " ".join(section("systemd").split())
+
+    assert f"| `MemoryMax={value('MemoryMax')}`, `TasksMax={value('TasksMax')}` |" in text
+    assert f"up to {THREADS + 1} while [mounts hang]" in text
+    assert int(value("TasksMax")) > THREADS + 1
+    assert f"an exposure of {EXPOSURE / 10} of 10" in text
+    assert f"by a restart after {value('RestartSec')} s, but for exit code {value('RestartPreventExitStatus')}:" in text
+    for key in ("ProtectProc", "ProcSubset", "ProtectSystem", "ProtectHome"):
+        assert f"`{key}={value(key)}`" in text
+    for group in " ".join(values("SystemCallFilter")).replace("~", "").split():
+        assert f"`{group}`" in text
+    for key in re.findall(r"`([A-Z]\w+)`", "".join(re.findall(r"^\| (`.*?) \|", section("systemd"), re.MULTILINE))):
+        assert values(key), key
 
 
 def drop_ins() -> list[str]:
@@ -131,88 +168,30 @@ def test_the_configuration_reads_the_credential_of_the_unit() -> None:
 
 
 def test_what_the_document_installs_is_what_the_unit_names() -> None:
-    document = DOCUMENT.read_text()
+    install, begin = commands("systemd")
     _, _, secret = value("LoadCredential").partition(":")
     program, *arguments = shlex.split(value("ExecStart"))
+    pip = f"{Path(program).with_name('pip')} install"
 
-    assert f"python3 -m venv {Path(program).parent.parent}\n" in document
+    assert install[:4] == [
+        "umask 022",
+        f"/usr/bin/python3 -m venv {Path(program).parent.parent}",
+        f"{pip} --require-hashes -r requirements/exporter.txt",
+        f"{pip} --no-deps --force-reinstall {WHEEL}",
+    ]
     for path in (secret, arguments[arguments.index("--config.file") + 1]):
-        assert re.search(rf"^\$ install .* {re.escape(path)}$", document, re.MULTILINE), path
-    assert re.search(rf"^\$ install .* {re.escape(str(UNIT.relative_to(ROOT)))} ", document, re.MULTILINE)
+        assert [line for line in install if line.startswith("install ") and line.endswith(f" {path}")], path
+    assert f"install -m 644 {UNIT.relative_to(ROOT)} {UNIT_PLACE}" in install
+    assert install[-1] == f"setpriv --reuid 65534 --regid 65534 --clear-groups {program} --version"
+    assert begin == [
+        "systemctl daemon-reload",
+        f"systemctl enable --now {UNIT.stem}",
+        "curl --retry 5 --retry-connrefused http://127.0.0.1:10177/metrics",
+    ]
 
 
-def settings(config: str, url_file: Path, directory: Path) -> Path:
-    """The shipped configuration, with the credential elsewhere."""
-    (broker,) = yaml.safe_load(config)["brokers"]
-    file = directory / "exporter.yml"
-    file.write_text(config.replace(broker["url_file"], str(url_file)))
-    return file
+def test_what_the_document_upgrades_is_what_it_installed() -> None:
+    (install, _), (upgrade,) = commands("systemd"), commands("Upgrading")
 
-
-def test_the_configuration_is_good_also_with_its_examples(tmp_path: Path) -> None:
-    secret = tmp_path / "redis-url"
-    secret.write_text("redis://exporter:password@redis:6379/0\n")
-    shown = re.sub(r"^# (?=processes:|  )", "", CONFIG.read_text(), flags=re.MULTILINE)
-
-    assert [broker.name for broker in load(settings(CONFIG.read_text(), secret, tmp_path)).brokers] == ["main"]
-    assert shown != CONFIG.read_text()
-    assert yaml.safe_load(shown)["processes"]["groups"]
-    load(settings(shown, secret, tmp_path))
-
-
-def started(file: Path, port: int, log: Path, before: Sequence[str] = ()) -> Process:
-    """What the unit starts, from here."""
-    _, *arguments = shlex.split(value("ExecStart"))
-    arguments[arguments.index("--config.file") + 1] = str(file)
-    environment = dict(pair.split("=", 1) for pair in values("Environment"))
-    environment["TASKQUEUE_EXPORTER_WEB_LISTEN_ADDRESS"] = f"{LOOPBACK}:{port}"
-    command = [*before, sys.executable, "-m", "exporter.cli", *arguments]
-    return Process(command, log, cwd=ROOT, env=exporter_environment(environment))
-
-
-@pytest.fixture
-def running(redis_server: RedisServer, tmp_path: Path) -> Iterator[tuple[Process, int, Path]]:
-    """The unit's command, with the shipped configuration, as a process that may not write what it executes."""
-    secret = tmp_path / "redis-url"
-    secret.write_text(redis_server.url() + "\n")
-    file = settings(CONFIG.read_text(), secret, tmp_path)
-    port = free_port()
-    process = started(file, port, tmp_path / "log", [sys.executable, "-c", WRITE_OR_EXECUTE])
-    try:
-        process.wait_until_ready(lambda: answers(port), 20)
-        yield process, port, file
-    finally:
-        if process.stop() == 77:
-            pytest.skip("the kernel has no PR_SET_MDWE")
-
-
-def answers(port: int) -> bool:
-    try:
-        return httpx.get(f"http://{LOOPBACK}:{port}/-/ready").status_code == 200
-    except httpx.TransportError:
-        return False
-
-
-def sample(port: int, name: str, **labels: str) -> float:
-    return parse_metrics(httpx.get(f"http://{LOOPBACK}:{port}/metrics").text)[series(name, **labels)]
-
-
-def test_what_the_unit_starts_serves_and_reloads(running: tuple[Process, int, Path]) -> None:
-    process, port, file = running
-    assert sample(port, "taskqueue_broker_up", broker="main") == 1
-    # when its configuration is made bad, and it is told as the unit tells it
-    file.write_text("nonsense: 1\n")
-    subprocess.run(shlex.split(value("ExecReload").replace("$MAINPID", str(process.pid))), check=True, timeout=10)
-    # then it has looked, and goes on
-    wait_until(lambda: sample(port, "taskqueue_exporter_config_last_reload_successful") == 0)
-    assert sample(port, "taskqueue_broker_up", broker="main") == 1
-
-
-def test_systemd_does_not_restart_what_is_badly_configured(tmp_path: Path) -> None:
-    file = tmp_path / "exporter.yml"
-    file.write_text("nonsense: 1\n")
-
-    code = started(file, free_port(), tmp_path / "log").wait()
-
-    assert str(code) in value("RestartPreventExitStatus").split()
-    assert value("Restart") == "on-failure"
+    assert upgrade[:3] == [install[0], *install[2:4]]
+    assert upgrade[-1] == f"systemctl restart {UNIT.stem}"
