@@ -41,7 +41,7 @@ demo: .venv/.made ## queues, workers, a workload and the exporter on this machin
 test: servers lint test-main test-celery57 test-newest ## servers, lint and all tests, on the first and the newest Python
 
 .PHONY: test-main
-test-main: .venv-test/.made .venv-release/.made .venv-arq023/.made $(CELERIES:%=%/.made) $(GRAFANA)/.made ## all tests, on the first Python
+test-main: .venv-test/.made .venv-arq023/.made $(CELERIES:%=%/.made) $(GRAFANA)/.made ## all tests, on the first Python
 	@.venv-test/bin/python $(UNITS)
 	@.venv-test/bin/python -m pytest -q --durations 10 $(BESIDE_EACH_OTHER) tests/e2e $(IN_PAIRS:%=--ignore %) $(ALONE:%=--ignore %) $(ALERTING:%=--ignore %)
 	@.venv-test/bin/python -m pytest -q -n 2 --dist load $(IN_PAIRS)
@@ -73,6 +73,7 @@ test-matrix: .venv-test/.made $(OLDER_ARQS:%=.venv-arq%/.made) $(CELERIES:%=%/.m
 	! command -v go >/dev/null || $(MAKE) pint || status=1; \
 	! command -v go >/dev/null || $(MAKE) dashboard-linter || status=1; \
 	! command -v go >/dev/null || $(MAKE) manifests-check || status=1; \
+	$(MAKE) release-check || status=1; \
 	! command -v podman >/dev/null || $(MAKE) image-check || status=1; \
 	echo "ten minutes of the demo, with the rules as they are"; \
 	TEST_DEMO_SECONDS=600 .venv-test/bin/python -m pytest -q tests/e2e/test_demo_watched.py || status=1; \
@@ -172,6 +173,10 @@ dist: .venv-release/.made ## wheel and source distribution of both, in dist/
 .PHONY: sbom
 sbom: .venv-release/.made ## bills of materials (CycloneDX) of what is shipped, in dist/
 	@scripts/sbom
+
+.PHONY: release-check
+release-check: .venv-test/.made .venv-release/.made ## make a release twice, in other surroundings, compare, install it
+	@.venv-test/bin/python -m pytest -q tests/deploy/release_checks.py
 
 .PHONY: audit
 audit: .venv-release/.made ## known vulnerabilities of what is shipped

@@ -151,6 +151,8 @@ def _validate(text: str) -> None:
 def main(directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     for shipped in SHIPPED:
+        for old in directory.glob(f"{shipped.name.replace('-', '_')}-*.cdx.json"):
+            old.unlink()
         file = directory / f"{shipped.name.replace('-', '_')}-{version_of(shipped)}.cdx.json"
         file.write_text(made(shipped))
         print(file)
