@@ -83,8 +83,8 @@ test-matrix: .venv-test/.made $(OLDER_ARQS:%=.venv-arq%/.made) $(CELERIES:%=%/.m
 
 # What depends on the interpreter or on what is installed beside it; the systems' own logic is left to `make test-matrix`.
 .PHONY: test-newest
-test-newest: NOT_ON_EACH := --ignore tests/systems --ignore tests/hooks --ignore tests/rules --ignore tests/grafana
-test-newest: .venv-test/.made ## units but those of the systems, the hook, the rules and the dashboards, on the newest Python where present
+test-newest: NOT_ON_EACH := --ignore tests/systems --ignore tests/hooks --ignore tests/rules --ignore tests/grafana --ignore tests/deploy
+test-newest: .venv-test/.made ## units but those of the systems, the hook, the rules, the dashboards and what is deployed, on the newest Python where present
 	$(call on-each,$(lastword $(OTHER_PYTHONS)),NOT_ON_EACH='$(NOT_ON_EACH)')
 
 # Runs on those of these Pythons that are present, but for the one that runs all tests.
