@@ -101,14 +101,15 @@ def assert_gone(processes: list[psutil.Process]) -> None:
 
 
 def test_it_shows_every_queue_and_ends_by_itself(start: Callable[..., Demo]) -> None:
-    demo = start("--duration", "12")
+    demo = start("--duration", "20")
     demo.shows(r"^after [3-9] s")
-    family = demo.family()
     wait_until(lambda: tells_of_the_instrumented_worker(demo.metrics()), DEADLINE)
+    # Two prefork children for each of two Celery workers.
+    wait_until(lambda: len(demo.family()) >= len(CHILDREN) + 4, DEADLINE)
+    family = demo.family()
 
     assert demo.process.wait(DEADLINE) == 0, demo.errors()
 
-    assert len(family) >= len(CHILDREN) + 4, "two prefork children for each of two Celery workers"
     assert_gone(family)
     assert demo.scratch() == []
     rows = {

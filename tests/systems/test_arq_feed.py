@@ -346,12 +346,13 @@ async def test_the_wait_of_a_deferred_job_begins_when_it_is_due(server: RedisSer
 async def test_a_record_of_the_hook_waits_for_the_search_that_finds_its_result(
     server: RedisServer, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feed, "SCAN_INTERVAL", 0.5)
-    monkeypatch.setattr(ends, "LEAST_HOLD", 0.01)
+    # The record alone would be counted after 1 s, the search comes after 3: both with a second to spare.
+    monkeypatch.setattr(feed, "SCAN_INTERVAL", 3.0)
+    monkeypatch.setattr(ends, "LEAST_HOLD", 1.0)
     async with following(server.url(), "scan") as followed:
         await followed.until_connected()
         counting = followed.feed.tally.ends
-        counting.watch([QUEUE], 0.01)
+        counting.watch([QUEUE], 1.0)
         now = time.time()
         told = {"queue": QUEUE, "task": "send", "exception": None, "attempt": 1, "due": None}
         times = {"start": now - 0.2, "end": now - 0.1, "written": now, "kept": True}

@@ -455,7 +455,7 @@ async def test_what_is_allowed_later_is_noticed(
     allow("-info", "-client|tracking")
     async with following(server.url().replace("//", "//limited:secret@"), unkept="on") as followed:
         await problems_of(followed)
-        assert followed.sink.modes == ["scan"]
+        await followed.until(lambda: followed.sink.modes == ["scan"])
         allow("-info")
         await followed.until(lambda: followed.sink.modes[-1] == "tracking")
         await followed.until(lambda: "NOPERM" in "".join(followed.feed.problems))
