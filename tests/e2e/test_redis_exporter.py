@@ -238,13 +238,13 @@ def _label(name: str, item: tuple[str, str]) -> tuple[str, str]:
 def wrong_value(
     name: str, kind: str, labels: object, found: float | None, looks: list[float | None], factor: float
 ) -> Iterator[str]:
-    seen = [value * factor for value in looks if value is not None]
+    seen = [value * factor for value in looks if value is not None]  # of one look where it began between the two
     if found is None:
-        if NOTHING.get(name) not in seen:
+        if NOTHING.get(name) not in seen and None not in looks:
             yield f"{name} {labels}: absent, theirs {seen}"
         return
     if kind == "counter" and len(seen) == 1:
-        seen.append(0.0)  # it began between the looks
+        seen.append(0.0)
     more = MOVES.get(name, 0) * factor
     if not seen or not min(seen) - more - 1e-9 <= found <= max(seen) + more + 1e-9:
         yield f"{name} {labels}: {found}, theirs {looks}"

@@ -23,7 +23,7 @@ SHOWN_AT_ONCE = {"TASKQUEUE_EXPORTER_BIRTH_HOLD": "0"}
 SUMS_AGREE = 0.05
 SUMS_NEVER_DIFFER = 0.3
 """Seconds below which a difference of sums says nothing, as with one or two jobs."""
-SUMS_DIFFER_PER_JOB = 0.1
+SUMS_DIFFER_PER_JOB = 0.2
 """Seconds between a worker's clock and that of the function it runs, where both wait for a busy machine."""
 LATER_SCRAPES = 6
 FEEDS_AT_REST = ("lost_events", "gap_seconds", "reconnects", "undecodable", "forgotten_jobs")
