@@ -2,14 +2,17 @@
 # PYTHON=/path/to/python picks another interpreter than scripts/find-python would.
 
 .DEFAULT_GOAL := help
+ifndef AT_ONCE
 .NOTPARALLEL:
+endif
 MAKEFLAGS += --no-print-directory
 
 # Where present, `make test` runs on the newest of these as well, `make test-matrix` on all.
 OTHER_PYTHONS := 3.12 3.13
+NEWEST_PYTHON := $(lastword $(OTHER_PYTHONS))
 
 # Tests that need no machine for themselves share it.
-UNITS := -m pytest -q -n 3 --dist loadfile --ignore tests/e2e
+UNITS := -m pytest -q -n 4 --dist loadfile --ignore tests/e2e
 # Of the end-to-end tests most wait for processes. Two of these fill it, and the others do need it for themselves, or
 # measure how long something takes.
 IN_PAIRS := $(wildcard $(patsubst %,tests/e2e/test_%.py, acl birth cardinality truth_arq truth_celery))
@@ -38,10 +41,18 @@ demo: .venv/.made ## queues, workers, a workload and the exporter on this machin
 	@.venv/bin/taskqueue-exporter demo $(if $(DURATION),--duration $(DURATION)) $(if $(PORT),--port $(PORT))
 
 .PHONY: test
-test: servers lint test-main test-celery57 test-newest ## servers, lint and all tests, on the first and the newest Python
+test: servers environments lint test-main test-celery57 test-newest ## servers, lint and all tests, on the first and the newest Python
+
+ENVIRONMENTS := .venv-test/.made .venv-arq023/.made $(CELERIES:%=%/.made) $(GRAFANA)/.made
+
+# One after the other they take twice as long.
+.PHONY: environments
+environments: ## what `make test` runs in
+	@$(MAKE) -j 2 AT_ONCE=yes $(ENVIRONMENTS) \
+	    $$(! scripts/find-python $(NEWEST_PYTHON) >/dev/null 2>&1 || echo .venv-$(NEWEST_PYTHON)/.made)
 
 .PHONY: test-main
-test-main: .venv-test/.made .venv-arq023/.made $(CELERIES:%=%/.made) $(GRAFANA)/.made ## all tests, on the first Python
+test-main: $(ENVIRONMENTS) ## all tests, on the first Python
 	@.venv-test/bin/python $(UNITS)
 	@.venv-test/bin/python -m pytest -q --durations 10 $(BESIDE_EACH_OTHER) tests/e2e $(IN_PAIRS:%=--ignore %) $(ALONE:%=--ignore %) $(ALERTING:%=--ignore %)
 	@.venv-test/bin/python -m pytest -q -n 2 --dist load $(IN_PAIRS)
@@ -49,9 +60,11 @@ test-main: .venv-test/.made .venv-arq023/.made $(CELERIES:%=%/.made) $(GRAFANA)/
 	@.venv-test/bin/python -m pytest -q --durations 20 $(ALONE)
 
 # The exporter with the newest redis-py, watching jobs of the arq that cannot live beside it: all that it asks of a Redis
-# goes through redis-py, or is said as that says it. What it makes of the answers is the same in both stacks.
+# goes through redis-py, or is said as that says it. What it makes of the answers is the same in both stacks. All of these
+# run in `make test-matrix`.
 OF_CELERY57 := TEST_EXPORTER_PYTHON=$(CURDIR)/.venv-celery57/bin/python .venv-test/bin/python
-ASKS_REDIS := acl layouts queues hook_workers celery_queues celery_inspect reaching sentinel
+ASKS_REDIS := layouts queues celery_inspect reaching sentinel
+MORE_THAT_ASK_REDIS := acl hook_workers celery_queues
 .PHONY: test-celery57
 test-celery57: .venv-test/.made .venv-celery57/.made ## end-to-end tests of what it asks of Redis, with the exporter in the stack of Celery 5.7
 	@echo "what it asks of Redis, with the exporter in the stack of Celery 5.7"
@@ -79,13 +92,16 @@ test-matrix: .venv-test/.made $(OLDER_ARQS:%=.venv-arq%/.made) $(CELERIES:%=%/.m
 	TEST_DEMO_SECONDS=600 .venv-test/bin/python -m pytest -q tests/e2e/test_demo_watched.py || status=1; \
 	echo "an outage of a minute"; \
 	TEST_OUTAGE_SECONDS=60 .venv-test/bin/python -m pytest -q tests/e2e/test_celery_outage.py || status=1; \
+	echo "great numbers"; \
+	TEST_THOROUGH=yes .venv-test/bin/python -m pytest -q $$(grep -l THOROUGH tests/e2e/test_*.py) || status=1; \
+	$(MAKE) test-celery57 ASKS_REDIS="$(ASKS_REDIS) $(MORE_THAT_ASK_REDIS)" || status=1; \
 	exit $$status
 
 # What depends on the interpreter or on what is installed beside it; the systems' own logic is left to `make test-matrix`.
 .PHONY: test-newest
 test-newest: NOT_ON_EACH := --ignore tests/systems --ignore tests/hooks --ignore tests/rules --ignore tests/grafana --ignore tests/deploy
 test-newest: .venv-test/.made ## units but those of the systems, the hook, the rules, the dashboards and what is deployed, on the newest Python where present
-	$(call on-each,$(lastword $(OTHER_PYTHONS)),NOT_ON_EACH='$(NOT_ON_EACH)')
+	$(call on-each,$(NEWEST_PYTHON),NOT_ON_EACH='$(NOT_ON_EACH)')
 
 # Runs on those of these Pythons that are present, but for the one that runs all tests.
 define on-each

@@ -6,6 +6,7 @@ promtool evaluates the project's rules over three hours and compares each series
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import subprocess
@@ -19,6 +20,7 @@ import pytest
 import yaml
 
 from scripts.rulebook import RULES, records, rests_on
+from tests.promtool import LAZY
 from tests.rules.replicas import (
     BROKER,
     GRID,
@@ -183,7 +185,10 @@ class Case:
         files = [str(RULES / "targets.yml"), str(rules)]
         file.write_text(json.dumps({"rule_files": files, "evaluation_interval": "30s", "tests": [test]}))
         command = ["promtool", "test", "rules", str(file)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PROMTOOL_DEADLINE, check=False)
+        environment = LAZY | os.environ
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=PROMTOOL_DEADLINE, env=environment, check=False
+        )
         assert (done.returncode == 0) == ("FAILED" not in done.stderr + done.stdout), done.stderr
         return "" if done.returncode == 0 else done.stderr + done.stdout
 
