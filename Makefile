@@ -6,6 +6,8 @@ ifndef AT_ONCE
 .NOTPARALLEL:
 endif
 MAKEFLAGS += --no-print-directory
+# Thousands of processes start here: without bytecode each would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 # Where present, `make test` runs on the newest of these as well, `make test-matrix` on all.
 OTHER_PYTHONS := 3.12 3.13
@@ -48,7 +50,7 @@ ENVIRONMENTS := .venv-test/.made .venv-arq023/.made $(CELERIES:%=%/.made) $(GRAF
 # One after the other they take twice as long.
 .PHONY: environments
 environments: ## what `make test` runs in
-	@$(MAKE) -j 2 AT_ONCE=yes $(ENVIRONMENTS) \
+	@$(MAKE) -s -j 2 AT_ONCE=yes $(ENVIRONMENTS) \
 	    $$(! scripts/find-python $(NEWEST_PYTHON) >/dev/null 2>&1 || echo .venv-$(NEWEST_PYTHON)/.made)
 
 .PHONY: test-main
