@@ -58,7 +58,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def installed(request: pytest.FixtureRequest, wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The `bin` of a fresh environment with one stack as pinned and the wheel."""
     bin_directory = make_venv(tmp_path_factory.mktemp(request.param) / "venv")
-    pip(bin_directory, "install", "--quiet", "--require-hashes", "-r", ROOT / "requirements" / f"{request.param}.txt")
+    # Bytecode is made of what is used.
+    stack = ("--no-compile", "--require-hashes", "-r", ROOT / "requirements" / f"{request.param}.txt")
+    pip(bin_directory, "install", "--quiet", *stack)
     pip(bin_directory, "install", "--quiet", "--no-deps", wheel)
     return bin_directory
 
