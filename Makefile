@@ -95,7 +95,7 @@ test-matrix: .venv-test/.made $(OLDER_ARQS:%=.venv-arq%/.made) $(CELERIES:%=%/.m
 	echo "an outage of a minute"; \
 	TEST_OUTAGE_SECONDS=60 .venv-test/bin/python -m pytest -q tests/e2e/test_celery_outage.py || status=1; \
 	echo "great numbers"; \
-	TEST_THOROUGH=yes .venv-test/bin/python -m pytest -q $$(grep -l THOROUGH tests/e2e/test_*.py) || status=1; \
+	TEST_THOROUGH=yes .venv-test/bin/python -m pytest -q $$(grep -l THOROUGH tests/*/test_*.py) || status=1; \
 	$(MAKE) test-celery57 ASKS_REDIS="$(ASKS_REDIS) $(MORE_THAT_ASK_REDIS)" || status=1; \
 	exit $$status
 
