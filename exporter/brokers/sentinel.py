@@ -65,13 +65,16 @@ class Sentinels:
         self._moved: Moved | None = None
 
     async def master(self) -> Place:
-        """Where the master is now. Raises BrokerError where no sentinel says."""
+        """Where the master is now; while no sentinel says, where it was, and where whoever is connected stays. Raises
+        BrokerError where none has said yet."""
         running = {asyncio.create_task(asked.join()) for asked in self._asked}
         try:
             heard = await _first_and_those_close_behind(running)
         finally:
             for task in running:
                 task.cancel()
+        if not heard and self._believed is not None:
+            return self._believed.place
         if not heard:
             problems = "; ".join(f"{asked.server}: {asked.problem}" for asked in self._asked)
             raise BrokerError(one_line(f"no sentinel tells where the master {self._name!r} is: {problems}", 1000))

@@ -99,13 +99,27 @@ async def test_one_that_hangs_holds_up_nobody(
         assert time.monotonic() - began < ANSWER  # GRACE, and what a slow machine adds
     # and when all hang, that is said in time
     good.pause()
+    new = ask(hanging.port, good.port)
     began = time.monotonic()
     with pytest.raises(BrokerError, match=r"no sentinel tells where the master 'm' is: .*no answer.*; .*no answer"):
-        await sentinels.master()
+        await new.master()
     assert time.monotonic() - began < 3 * ANSWER
     # and when they go on, they are asked again
     good.resume()
-    assert await sentinels.master() == (LOOPBACK, redis_server.port)
+    assert await new.master() == (LOOPBACK, redis_server.port)
+
+
+async def test_while_none_answers_the_master_is_where_it_was(fakes: Fakes, ask: Ask) -> None:
+    (fake,) = await fakes(1)
+    sentinels = ask(fake.port)
+    assert await sentinels.master() == OLD
+    fake.answers.clear()
+    assert await sentinels.master() == OLD
+    fake.place, fake.epoch = NEW, 1
+    fake.answers.set()
+    async with asyncio.timeout(5):
+        while await sentinels.master() != NEW:
+            pass
 
 
 async def test_a_master_that_no_sentinel_knows_is_named(
