@@ -19,7 +19,9 @@ UNITS := -m pytest -q -n 4 --dist loadfile --ignore tests/e2e
 # measure how long something takes.
 IN_PAIRS := $(wildcard $(patsubst %,tests/e2e/test_%.py, acl birth cardinality truth_arq truth_celery))
 ALONE := $(wildcard $(patsubst %,tests/e2e/test_%.py, faults feed_faults flood http scale))
-BESIDE_EACH_OTHER := -n 4 --dist loadfile
+BESIDE_EACH_OTHER := -n 4 --dist loadfile --no-loadscope-reorder
+# Those that take longest begin first, or all would wait for the last of them.
+LONG := $(patsubst %,tests/e2e/test_%.py, celery_outage compose_stack celery_workers arq_endings wheel celery_endings)
 # Rules that run many times as fast as they should do not wait for a busy machine.
 ALERTING := $(wildcard $(patsubst %,tests/e2e/test_%.py, alerts alerts_outage demo_watched replicas))
 
@@ -56,7 +58,7 @@ environments: ## what `make test` runs in
 .PHONY: test-main
 test-main: $(ENVIRONMENTS) ## all tests, on the first Python
 	@.venv-test/bin/python $(UNITS)
-	@.venv-test/bin/python -m pytest -q --durations 10 $(BESIDE_EACH_OTHER) tests/e2e $(IN_PAIRS:%=--ignore %) $(ALONE:%=--ignore %) $(ALERTING:%=--ignore %)
+	@.venv-test/bin/python -m pytest -q --durations 10 $(BESIDE_EACH_OTHER) $(LONG) tests/e2e $(IN_PAIRS:%=--ignore %) $(ALONE:%=--ignore %) $(ALERTING:%=--ignore %)
 	@.venv-test/bin/python -m pytest -q -n 2 --dist load $(IN_PAIRS)
 	@.venv-test/bin/python -m pytest -q --durations 10 $(BESIDE_EACH_OTHER) $(ALERTING)
 	@.venv-test/bin/python -m pytest -q --durations 20 $(ALONE)

@@ -156,7 +156,8 @@ class Producer:
 
     async def enqueue(self) -> None:
         """Jobs of every kind. Returns when those that are to expire have."""
-        await asyncio.gather(*self._jobs())
+        for job in self._jobs():  # one at a time, else arq notes much later that it enqueues it than we do
+            await job
         for job_id in self._expiring:
             while await self._pool.exists(job_key_prefix + job_id):  # noqa: ASYNC110  only Redis can tell
                 await asyncio.sleep(0.02)

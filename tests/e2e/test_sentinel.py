@@ -124,6 +124,10 @@ class Watch:
     def until_connected(self) -> None:
         wait_until(lambda: all(feeds_connected(self.scrape()).values()), SOON)
 
+    def until_searched(self) -> None:
+        """Returns once the search for queues that a failover ended was repeated."""
+        wait_until(lambda: {success(self.scrape(), name) for name in ("arq", "celery")} == {1.0}, SOON)
+
     def gaps(self) -> tuple[float, float]:
         """Seconds, by connected feeds."""
         metrics = self.scrape()
@@ -170,6 +174,7 @@ def test_a_failover_and_back_with_the_old_master_still_answering(
     watch.until_ended(40, 30)
     end_jobs(second, "d", 10)
     watch.until_ended(50, 40)
+    watch.until_searched()
     assert_sound(watch.scrape(), second)
     assert f"the master is now at 127.0.0.1:{second.port}" in exporter.log
     # and when the old one has become its replica, and is made the master again, the same
@@ -183,6 +188,7 @@ def test_a_failover_and_back_with_the_old_master_still_answering(
     watch.until_connected()
     end_jobs(first, "g", 10)
     watch.until_ended(60, 50)
+    watch.until_searched()
     assert_sound(watch.scrape(), first)
     # and nothing was refused, nor a password shown
     for server in (first, second):
