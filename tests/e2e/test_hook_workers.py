@@ -122,7 +122,7 @@ def test_fifty_workers_of_three_queues(
 
         # and which of the jobs that say how far they are said so longest ago
         first, second, _ = reports(file)
-        assert is_oldest(first, metrics)
+        wait_until(lambda: is_oldest(first, exporter.metrics()), START_DEADLINE)
         Path(own_gate(str(gate), first.job)).touch()
         wait_until(lambda: is_oldest(second, exporter.metrics()), START_DEADLINE)
 
