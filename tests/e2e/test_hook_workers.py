@@ -33,7 +33,7 @@ from tests.servers import Process, RedisServer, StartExporter, series, wait_unti
 SLACK = 5.0  # for a busy machine: seconds, far less than three of the longer beats
 ROUNDED = 1e-3
 WRITTEN_LATE = 0.1
-"""Seconds between a worker's look at its clock and its write, on a busy machine: its clock is taken to be late by them."""
+"""Seconds between a look of a worker at its clock and its write, on a busy machine: its clock is taken to be late."""
 FLEET = {"arq:first": (24, 2), "arq:second": (16, 3), "arq:third": (10, 4)}
 """How many workers a queue has, and how many slots each of them: fifty in all."""
 TAKING = {"arq:first": 30, "arq:second": 7, "arq:third": 0}
