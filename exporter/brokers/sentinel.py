@@ -73,9 +73,9 @@ class Sentinels:
         finally:
             for task in running:
                 task.cancel()
-        if not heard and self._believed is not None:
-            return self._believed.place
         if not heard:
+            if self._believed is not None:
+                return self._believed.place
             problems = "; ".join(f"{asked.server}: {asked.problem}" for asked in self._asked)
             raise BrokerError(one_line(f"no sentinel tells where the master {self._name!r} is: {problems}", 1000))
         # With what those said before that are slower than GRACE.
