@@ -52,8 +52,9 @@ ENVIRONMENTS := .venv-test/.made .venv-arq023/.made $(CELERIES:%=%/.made) $(GRAF
 # One after the other they take twice as long.
 .PHONY: environments
 environments: ## what `make test` runs in
-	@$(MAKE) -s -j 2 AT_ONCE=yes $(ENVIRONMENTS) \
-	    $$(! scripts/find-python $(NEWEST_PYTHON) >/dev/null 2>&1 || echo .venv-$(NEWEST_PYTHON)/.made)
+	@newest=$$(scripts/find-python $(NEWEST_PYTHON) 2>/dev/null || true); \
+	[ "$$newest" != "$${PYTHON:-$$(scripts/find-python)}" ] || newest=; \
+	$(MAKE) -s -j 2 AT_ONCE=yes $(ENVIRONMENTS) $${newest:+.venv-$(NEWEST_PYTHON)/.made}
 
 .PHONY: test-main
 test-main: $(ENVIRONMENTS) ## all tests, on the first Python
