@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 import re
-import threading
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 from urllib.parse import urlencode
 
 import pytest
-import redis
-from redis.connection import Connection
 
 from exporter.catalogue import FAMILIES
 from exporter.collectors.redis_info.tables import QUEUE_COMMANDS
-from tests.collectors.test_redis_info import replicate, written
+from tests.collectors.test_redis_info import replicate
+from tests.e2e.redis_load import MEGABYTE, history, load
 from tests.redis_exporter import LEFT_OUT, OURS, RENAMED, THEIRS, left_out
 from tests.servers import (
     LOOPBACK,
+    Exporter,
     Process,
     RedisServer,
     StartExporter,
     StartRedis,
     free_port,
     parse_metrics,
-    wait_until,
 )
 
 Samples = dict[frozenset[tuple[str, str]], float]
@@ -45,7 +43,6 @@ NOTHING: Final = {
 }
 """What they show where there is nothing to show, and we show nothing."""
 
-MEGABYTE: Final = 1 << 20
 MOVES: Final[dict[str, float]] = {
     "connected_clients": 3,  # the exporters
     "start_time_seconds": 1,  # theirs is by the clock of the exporter
@@ -67,9 +64,10 @@ MOVES: Final[dict[str, float]] = {
     "memory_used_rss_bytes": 2 * MEGABYTE,
     "mem_fragmentation_bytes": 4 * MEGABYTE,
     "mem_fragmentation_ratio": 1,
-    "latency_percentiles_usec": 100,
 }
 """By how much a gauge may lie beyond what was seen before and after; all others lie between the two."""
+AT_REST: Final = {"latency_percentiles_usec"}
+"""Gauges that under load may be anything from one look to the next: they are compared when it has ended."""
 
 
 # -- what they say ----------------------------------------------------------------------------------------------
@@ -87,6 +85,21 @@ class Said:
             if name.startswith(prefix) and only.items() <= labels:
                 rest = frozenset(item for item in labels if item[0] not in {"broker", *only})
                 self.samples.setdefault(name.removeprefix(prefix), {})[rest] = value
+
+    def of(self, family: str) -> Samples:
+        """The samples of one."""
+        return self.samples.get(family, {})
+
+
+def ours_of(exporter: Exporter, server: RedisServer) -> Said:
+    """What we say of a server."""
+    return Said(exporter.get("/metrics?collect[]=redis_info").text, OURS, server=f"{LOOPBACK}:{server.port}")
+
+
+def theirs_of(address: str, server: RedisServer) -> Said:
+    """What redis_exporter says of it."""
+    target = urlencode({"target": f"redis://{LOOPBACK}:{server.port}"})
+    return Said(get(f"{address}/scrape?{target}"), THEIRS)
 
 
 def get(url: str) -> str:
@@ -113,102 +126,17 @@ def their_exporter(server: RedisServer, folder: Path) -> Iterator[str]:
         process.stop()
 
 
-# -- what happens to the server ---------------------------------------------------------------------------------
-
-
-def history(server: RedisServer) -> None:
-    """What leaves a number other than 0 behind: evictions, refusals, a slow command, dumps."""
-    client = server.client()
-    client.config_set("maxmemory", "3mb")
-    client.config_set("maxmemory-policy", "allkeys-lru")
-    for number in range(100):
-        client.set(f"evicted:{number}", "x" * 50_000)
-    client.config_set("maxmemory-policy", "noeviction")
-    client.config_set("maxmemory", "1")
-    with pytest.raises(redis.ResponseError):
-        client.set("refused", "x")
-    client.config_set("maxmemory", "1gb")
-    client.flushall()
-    client.mset({f"standing:{number}": "x" * 100 for number in range(1000)})
-    client.execute_command("DEBUG", "SLEEP", "0.1")  # type: ignore[no-untyped-call]
-    written(server)
-
-
-@contextmanager
-def load(server: RedisServer) -> Iterator[None]:
-    """Clients that write and read in pipelines, one that waits, one that listens, some that track, and one that has
-    begun a long command. Numbers that are neighbours in INFO differ, so that none can stand for the other."""
-    done = threading.Event()
-
-    def work() -> None:
-        client = server.client()
-        while not done.wait(0.005):
-            with client.pipeline(transaction=True) as pipe:
-                for number in range(20):
-                    pipe.psetex(f"expiring:{number}", 3, "x")
-                    pipe.lpush("list", number)
-                    pipe.zadd("zset", {str(number): number})
-                    pipe.get("standing:1")
-                    pipe.get("missing")
-                    pipe.hget("list", "of a wrong type")
-                pipe.ltrim("list", 0, 10)
-                pipe.execute(raise_on_error=False)
-
-    waiting = threading.Thread(target=server.client().brpop, args=("never", 20))
-    threads = [*(threading.Thread(target=work) for _ in range(2)), waiting]
-    own, listening = server.client(), server.client().pubsub()  # type: ignore[no-untyped-call]
-    still = _still(server, str(own.client_id()))
-    listening.subscribe("channel", "another")
-    listening.psubscribe("pattern*")
-    for thread in threads:
-        thread.start()
-    try:
-        wait_until(lambda: _under_way(cast(dict[str, int], own.info())))
-        yield
-    finally:
-        done.set()
-        own.lpush("never", "x")
-        for thread in threads:
-            thread.join()
-        for connection in still:
-            connection.disconnect()  # type: ignore[no-untyped-call]
-
-
-def _still(server: RedisServer, told: str) -> list[Connection]:
-    """Clients that track, `told` being the client that hears of it, and one that has begun a long command."""
-    track = ("CLIENT", "TRACKING", "on", "REDIRECT", told)
-    long = _connection(server)
-    long.send_packed_command([b"*3\r\n$3\r\nSET\r\n$4\r\nlong\r\n$%d\r\nx" % (4 * MEGABYTE)])  # type: ignore[no-untyped-call]
-    return [
-        long,
-        _connection(server, track, *(("GET", f"standing:{number}") for number in range(10))),
-        _connection(server, track, ("GET", "standing:0"), ("GET", "standing:1")),
-        _connection(server, (*track, "BCAST", "PREFIX", "a", "PREFIX", "b")),
-    ]
-
-
-def _connection(server: RedisServer, *commands: tuple[str, ...]) -> Connection:
-    """A connection that has done these."""
-    connection: Connection = server.client().connection_pool.get_connection()
-    for words in commands:
-        connection.send_command(*words)  # type: ignore[no-untyped-call]
-        connection.read_response()  # type: ignore[no-untyped-call]
-    return connection
-
-
-def _under_way(info: dict[str, int]) -> bool:
-    """Whether all of the load has left its mark; the server looks at the size of buffers now and then."""
-    buffers = info["client_recent_max_input_buffer"], info["mem_clients_normal"], info["used_memory_overhead"]
-    tracked = [info[f"tracking_{what}"] for what in ("total_prefixes", "clients", "total_keys", "total_items")]
-    differ = len({*tracked}) == len(tracked) and info["pubsub_patterns"] < info["pubsub_channels"]
-    return bool(differ and info["expired_keys"] and info["blocked_clients"] and min(buffers) > 4 * MEGABYTE)
-
-
 # -- the comparison ---------------------------------------------------------------------------------------------
 
 
-def wrong(name: str, kind: str, ours: Said, before: Samples, after: Samples) -> Iterator[str]:
+def compared_of(theirs: Said) -> set[str]:
+    """Their families, without prefix, but for those that we leave out."""
+    return {family.removeprefix(THEIRS) for family in theirs.types if left_out(family) is None}
+
+
+def wrong(name: str, ours: Said, before: Said, after: Said) -> Iterator[str]:
     """What is not alike of one family."""
+    kind, looks = after.types[THEIRS + name], [before.of(name), after.of(name)]
     our_name, factor = RENAMED.get(name, (name, 1.0))
     family = FAMILIES.get(OURS + our_name)
     if family is None:
@@ -216,18 +144,16 @@ def wrong(name: str, kind: str, ours: Said, before: Samples, after: Samples) -> 
         return
     if family.kind != kind:
         yield f"{name}: {family.kind}, theirs {kind}"
-    theirs = {label for labels in after for label, _ in labels}
+    theirs = {label for labels in looks[1] for label, _ in labels}
     if not theirs <= {*family.labels}:
         yield f"{name}: labels {theirs} are not all among {family.labels}"
     found = {
         frozenset(_label(name, item) for item in labels if item[0] in theirs): value
-        for labels, value in ours.samples.get(our_name, {}).items()
+        for labels, value in ours.of(our_name).items()
     }
-    for labels in found.keys() | after.keys():
+    for labels in found.keys() | looks[1].keys():
         if dict(labels).get("cmd", "get") in QUEUE_COMMANDS:
-            yield from wrong_value(
-                name, kind, labels, found.get(labels), [s.get(labels) for s in (before, after)], factor
-            )
+            yield from wrong_value(name, kind, labels, found.get(labels), [look.get(labels) for look in looks], factor)
 
 
 def _label(name: str, item: tuple[str, str]) -> tuple[str, str]:
@@ -264,25 +190,26 @@ def test_what_both_have_is_the_same(start_redis: StartRedis, start_exporter: Sta
     ]
     exporter = start_exporter(config=f"brokers: [{', '.join(config)}]")
     bad: list[str] = []
-    names, compared, moved = set(), set(), set()
-    with their_exporter(master, tmp_path) as theirs, load(master):
-        for name, server in servers.items():
-            target = urlencode({"target": f"redis://{LOOPBACK}:{server.port}"})
-            # when both look in turn
-            looks = [Said(get(f"{theirs}/scrape?{target}"), THEIRS)]
-            text = exporter.get("/metrics?collect[]=redis_info").text
-            looks.append(Said(get(f"{theirs}/scrape?{target}"), THEIRS))
-            ours = Said(text, OURS, server=f"{LOOPBACK}:{server.port}")
-            # then each family of theirs is ours
-            for family, kind in looks[1].types.items():
-                names.add(family)
-                suffix = family.removeprefix(THEIRS)
-                if left_out(family) is None:
-                    compared.add(suffix)
-                    before, after = (look.samples.get(suffix, {}) for look in looks)
-                    bad += [f"{name}: {what}" for what in wrong(suffix, kind, ours, before, after)]
-                    moved |= {suffix} if before != after else set()
-        names |= Said(get(f"{theirs}/metrics"), "").types.keys()
+    names: set[str] = set()
+    compared: set[str] = set()
+    moved: set[str] = set()
+    with their_exporter(master, tmp_path) as theirs:
+        with load(master):
+            for name, server in servers.items():
+                # when both look in turn
+                before = theirs_of(theirs, server)
+                ours = ours_of(exporter, server)
+                after = theirs_of(theirs, server)
+                # then each family of theirs is ours
+                names |= after.types.keys()
+                families = {suffix for suffix in compared_of(after) if suffix not in AT_REST}
+                bad += [f"{name}: {what}" for suffix in families for what in wrong(suffix, ours, before, after)]
+                compared |= families
+                moved |= {suffix for suffix in families if before.of(suffix) != after.of(suffix)}
+            names |= Said(get(f"{theirs}/metrics"), "").types.keys()
+        ours, rest = ours_of(exporter, master), theirs_of(theirs, master)
+        bad += [f"at rest: {what}" for suffix in AT_REST for what in wrong(suffix, ours, rest, rest)]
+        compared |= {suffix for suffix in AT_REST if rest.of(suffix)}
     assert not bad, "\n".join(bad)
     # and no row of the tables is stale
     assert {row for row in LEFT_OUT if not any(left_out(name) == row for name in names)} == set()
