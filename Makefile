@@ -45,16 +45,16 @@ demo: .venv/.made ## queues, workers, a workload and the exporter on this machin
 	@.venv/bin/taskqueue-exporter demo $(if $(DURATION),--duration $(DURATION)) $(if $(PORT),--port $(PORT))
 
 .PHONY: test
-test: servers environments lint test-main test-celery57 test-newest ## servers, lint and all tests, on the first and the newest Python
+test: servers linted-environments test-main test-celery57 test-newest ## servers, lint and all tests, on the first and the newest Python
 
 ENVIRONMENTS := .venv-test/.made .venv-arq023/.made $(CELERIES:%=%/.made) $(GRAFANA)/.made
 
 # One after the other they take twice as long.
-.PHONY: environments
-environments: ## what `make test` runs in
+.PHONY: linted-environments
+linted-environments: ## what `make test` runs in, and lint beside it
 	@newest=$$(scripts/find-python $(NEWEST_PYTHON) 2>/dev/null || true); \
 	[ "$$newest" != "$${PYTHON:-$$(scripts/find-python)}" ] || newest=; \
-	$(MAKE) -s -j 2 AT_ONCE=yes $(ENVIRONMENTS) $${newest:+.venv-$(NEWEST_PYTHON)/.made}
+	$(MAKE) -s -j 2 AT_ONCE=yes $(ENVIRONMENTS) lint $${newest:+.venv-$(NEWEST_PYTHON)/.made}
 
 .PHONY: test-main
 test-main: $(ENVIRONMENTS) ## all tests, on the first Python
@@ -68,13 +68,12 @@ test-main: $(ENVIRONMENTS) ## all tests, on the first Python
 # goes through redis-py, or is said as that says it. What it makes of the answers is the same in both stacks. All of these
 # run in `make test-matrix`.
 OF_CELERY57 := TEST_EXPORTER_PYTHON=$(CURDIR)/.venv-celery57/bin/python .venv-test/bin/python
-ASKS_REDIS := layouts queues celery_inspect reaching sentinel
-MORE_THAT_ASK_REDIS := acl hook_workers celery_queues
+ASKS_REDIS := layouts queues reaching sentinel
+MORE_THAT_ASK_REDIS := acl celery_inspect celery_queues faults hook_workers
 .PHONY: test-celery57
 test-celery57: .venv-test/.made .venv-celery57/.made ## end-to-end tests of what it asks of Redis, with the exporter in the stack of Celery 5.7
 	@echo "what it asks of Redis, with the exporter in the stack of Celery 5.7"
 	@$(OF_CELERY57) -m pytest -q $(BESIDE_EACH_OTHER) -m "not slow" $(wildcard $(ASKS_REDIS:%=tests/e2e/test_%.py))
-	@$(OF_CELERY57) -m pytest -q -m "not slow" tests/e2e/test_faults.py
 
 .PHONY: test-matrix
 test-matrix: .venv-test/.made $(OLDER_ARQS:%=.venv-arq%/.made) $(CELERIES:%=%/.made) $(GRAFANA)/.made ## all Pythons; every ending of jobs, over arq 0.23 to 0.28 and Celery 5.4 to 5.7
@@ -82,7 +81,7 @@ test-matrix: .venv-test/.made $(OLDER_ARQS:%=.venv-arq%/.made) $(CELERIES:%=%/.m
 	@status=0; \
 	for python in $(OLDER_ARQS:%=.venv-arq%/bin/python) .venv-test/bin/python; do \
 	    echo "ends of jobs with $$($$python -c 'import arq; print("arq", arq.VERSION)')"; \
-	    TEST_ARQ_PYTHONS=$(CURDIR)/$$python .venv-test/bin/python -m pytest -q tests/e2e/test_arq_endings.py || status=1; \
+	    TEST_THOROUGH=yes TEST_ARQ_PYTHONS=$(CURDIR)/$$python .venv-test/bin/python -m pytest -q tests/e2e/test_arq_endings.py || status=1; \
 	done; \
 	for python in $(CELERIES:%=%/bin/python) .venv-test/bin/python; do \
 	    echo "ends of tasks with $$($$python -c 'import celery; print("celery", celery.__version__)')"; \
@@ -97,14 +96,15 @@ test-matrix: .venv-test/.made $(OLDER_ARQS:%=.venv-arq%/.made) $(CELERIES:%=%/.m
 	TEST_DEMO_SECONDS=600 .venv-test/bin/python -m pytest -q tests/e2e/test_demo_watched.py || status=1; \
 	echo "an outage of a minute"; \
 	TEST_OUTAGE_SECONDS=60 .venv-test/bin/python -m pytest -q tests/e2e/test_celery_outage.py || status=1; \
-	echo "great numbers"; \
-	TEST_THOROUGH=yes .venv-test/bin/python -m pytest -q $$(grep -l THOROUGH tests/*/test_*.py) || status=1; \
+	echo "great numbers and all combinations"; \
+	TEST_THOROUGH=yes .venv-test/bin/python -m pytest -q $$(grep -l THOROUGH tests/*/test_*.py | grep -v endings) || status=1; \
 	$(MAKE) test-celery57 ASKS_REDIS="$(ASKS_REDIS) $(MORE_THAT_ASK_REDIS)" || status=1; \
 	exit $$status
 
-# What depends on the interpreter or on what is installed beside it; the systems' own logic is left to `make test-matrix`.
+# What depends on the interpreter or on what is installed beside it; the systems' own logic, and whatever Hypothesis makes
+# up, is left to `make test-matrix`.
 .PHONY: test-newest
-test-newest: NOT_ON_EACH := --ignore tests/systems --ignore tests/hooks --ignore tests/rules --ignore tests/grafana --ignore tests/deploy
+test-newest: NOT_ON_EACH := --ignore tests/systems --ignore tests/hooks --ignore tests/rules --ignore tests/grafana --ignore tests/deploy -m "not slow and not hypothesis"
 test-newest: .venv-test/.made ## units but those of the systems, the hook, the rules, the dashboards and what is deployed, on the newest Python where present
 	$(call on-each,$(NEWEST_PYTHON),NOT_ON_EACH='$(NOT_ON_EACH)')
 

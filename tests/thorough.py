@@ -1,4 +1,4 @@
-"""How much the tests of great numbers do: what shows the same in a tenth of the time, or all that is promised.
+"""How much the tests of great numbers and of many combinations do: what shows the same in a part of the time, or all.
 
 `make test-matrix` sets TEST_THOROUGH.
 """

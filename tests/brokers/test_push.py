@@ -219,6 +219,7 @@ async def publish_flat_out(server: RedisServer, count: int, size: int) -> None:
     assert await asyncio.wait_for(process.wait(), 6 * DEADLINE) == 0
 
 
+@pytest.mark.slow
 async def test_a_flood_arrives_whole_under_the_servers_default_limits(redis_server: RedisServer) -> None:
     count = 200_000
     received = Received(seconds_each=5e-6)

