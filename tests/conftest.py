@@ -27,6 +27,8 @@ FIXTURE_NEEDS = {"start_redis": "redis-server", "start_sentinel": "redis-server"
 
 LEFT_OUT = pytest.StashKey[dict[str, list[str]]]()
 """Per missing command the files of the tests left out, one entry per test."""
+LOG_SHOWN = 4000
+"""Characters of an exporter's log."""
 
 
 # A shared machine is slow at times: how long an example takes is no finding of these tests.
@@ -136,6 +138,7 @@ def start_exporter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartEx
 
         def start(*arguments: str, **settings: Any) -> Exporter:
             exporter = Exporter(tmp_path_factory.mktemp("exporter"), *arguments, **settings)
+            stack.callback(lambda: print(exporter.log[-LOG_SHOWN:]))  # pytest shows it where the test has failed
             stack.callback(exporter.stop)
             return exporter
 
