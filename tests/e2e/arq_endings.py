@@ -59,8 +59,8 @@ _record = recorder()
 
 
 async def _tick(ctx: dict[str, Any], task: str, queue: str, plan: list[str]) -> None:
-    """A cron job: its worker enqueued it."""
-    _record.enqueued(ctx["job_id"], task, queue)
+    """A cron job: its worker enqueued it, and alone knows when it was due."""
+    _record.enqueued(ctx["job_id"], task, queue, at=ctx["score"] / 1000)
     await perform(ctx, plan)
 
 
