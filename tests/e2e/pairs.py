@@ -22,6 +22,7 @@ TOO_MANY: Final = 0.5
 """The share of what is shown that is not right when something is wrong: a burst may come and go between two scrapes."""
 UNSTEADY: Final = {
     "queue:taskqueue_queue_drain_seconds:estimate": "it divides by a slope, which is about 0 most of the time",
+    "queue:taskqueue_target_run_seconds:effective": "of jobs that run for seconds, two looks see others",
     "taskqueue_worker_reserved_jobs": "each exporter asks Celery's workers at times of its own, seconds apart",
 }
 """Metrics of which two looks at the same may give anything, and why."""
