@@ -45,8 +45,10 @@ class Direct:
 
 
 async def start(stage: Stage, **options: Any) -> Direct:
-    """A worker that has written once, and then asks nothing of Redis itself."""
-    return Direct(await stage.start(instrument({"functions": [noop]}, **options), poll_delay=3600))
+    """A worker that has written once, and knows it; it asks nothing of Redis itself."""
+    direct = Direct(await stage.start(instrument({"functions": [noop]}, **options), poll_delay=3600))
+    await stage.until(lambda: direct.reporter._news._waiter)  # else it might write still, beside the test
+    return direct
 
 
 def numbers(stage: Stage) -> list[int]:
