@@ -17,7 +17,7 @@ NEWEST_PYTHON := $(lastword $(OTHER_PYTHONS))
 UNITS := -m pytest -q -n 4 --dist loadfile --ignore tests/e2e
 # Of the end-to-end tests most wait for processes. Two of these fill it, and the others do need it for themselves, or
 # measure how long something takes.
-IN_PAIRS := $(wildcard $(patsubst %,tests/e2e/test_%.py, acl birth cardinality truth_arq truth_celery))
+IN_PAIRS := $(wildcard $(patsubst %,tests/e2e/test_%.py, acl cardinality truth_arq truth_celery))
 ALONE := $(wildcard $(patsubst %,tests/e2e/test_%.py, faults feed_faults flood http scale))
 BESIDE_EACH_OTHER := -n 4 --dist loadfile --no-loadscope-reorder
 # Those that take longest begin first, or all would wait for the last of them.
