@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -99,6 +100,13 @@ def left_out_text(command: str, files: list[str]) -> str:
     return f"left out for want of {command}: {where}"
 
 
+def forget_connections() -> None:
+    """kombu keeps connections by URL as long as the process lives, and then declares no queue at the next server that
+    gets the same port."""
+    if kombu := sys.modules.get("kombu.pools"):
+        kombu.reset()
+
+
 @pytest.fixture
 def start_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartRedis]:
     """Start Redis servers, each with the options given (`start_redis(maxmemory="10mb")`)."""
@@ -107,6 +115,7 @@ def start_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartRedis
         def start(**options: str) -> RedisServer:
             server = RedisServer(tmp_path_factory.mktemp("redis"), **options)
             stack.callback(server.stop)
+            stack.callback(forget_connections)
             return server
 
         yield start
