@@ -16,7 +16,7 @@ from tests.servers import RedisServer, StartExporter, series, wait_until
 from tests.systems.celery_frames import channel, envelope, fields
 from tests.thorough import THOROUGH
 
-NAMES = 1_000_000 if THOROUGH else 300_000
+NAMES = 1_000_000 if THOROUGH else 150_000
 AT_ONCE = 20_000
 TASK_QUEUES = 100
 SCRAPED_EVERY = 5

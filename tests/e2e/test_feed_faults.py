@@ -31,7 +31,7 @@ from tests.thorough import THOROUGH
 TWO_BEATS = 10.0
 SLACK = 5.0  # for a busy machine
 QUEUE = "arq:queue"
-STANDING = 200_000 if THOROUGH else 100_000
+STANDING = 200_000 if THOROUGH else 30_000
 STOOD = "stood"
 """The task of jobs that had ended before the exporter came."""
 SOON = {"X-Prometheus-Scrape-Timeout-Seconds": "1"}
