@@ -69,7 +69,7 @@ test-main: $(ENVIRONMENTS) ## all tests, on the first Python
 # run in `make test-matrix`.
 OF_CELERY57 := TEST_EXPORTER_PYTHON=$(CURDIR)/.venv-celery57/bin/python .venv-test/bin/python
 ASKS_REDIS := layouts queues reaching sentinel
-MORE_THAT_ASK_REDIS := acl celery_inspect celery_queues faults hook_workers
+MORE_THAT_ASK_REDIS := acl celery_inspect celery_queues hook_workers
 .PHONY: test-celery57
 test-celery57: .venv-test/.made .venv-celery57/.made ## end-to-end tests of what it asks of Redis, with the exporter in the stack of Celery 5.7
 	@echo "what it asks of Redis, with the exporter in the stack of Celery 5.7"
@@ -99,6 +99,7 @@ test-matrix: .venv-test/.made $(OLDER_ARQS:%=.venv-arq%/.made) $(CELERIES:%=%/.m
 	echo "great numbers and all combinations"; \
 	TEST_THOROUGH=yes .venv-test/bin/python -m pytest -q $$(grep -l THOROUGH tests/*/test_*.py | grep -v endings) || status=1; \
 	$(MAKE) test-celery57 ASKS_REDIS="$(ASKS_REDIS) $(MORE_THAT_ASK_REDIS)" || status=1; \
+	$(OF_CELERY57) -m pytest -q -m "not slow" tests/e2e/test_faults.py || status=1; \
 	exit $$status
 
 # What depends on the interpreter or on what is installed beside it; the systems' own logic, and whatever Hypothesis makes

